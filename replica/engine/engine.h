@@ -1,0 +1,112 @@
+/* engine.h - a loaded model that serves many sequences at once; a session is one request's timeline.
+ *
+ * engine = loaded model, KV pool, scheduler. A session holds n choices (sequences) over one prompt. Everything here is
+ * called by the step thread alone, except what says "any thread". No I/O, no clock: now_ns comes in as an argument.
+ *
+ * The bit law: in every operation the order of summation for an output row depends on weight shape and absolute
+ * positions only: never on batch size, chunk edges, thread count, batch mates or cache state. Randomness comes from
+ * (seed, choice, position). So a request's tokens are the same alone or in company. */
+#ifndef WEIR_REPLICA_ENGINE_ENGINE_H
+#define WEIR_REPLICA_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+struct weir_engine;
+struct weir_session;
+
+struct weir_engine_opts {
+    const char *model_dir;    /* a Hugging Face folder */
+    const char *backend;      /* "cpu" or "auto" */
+    uint32_t n_threads;       /* 0 = as many as there are cores */
+    uint32_t tensor_parallel; /* ranks; 0 or 1 = none */
+    uint32_t n_slots;         /* sequences at once */
+    uint32_t n_queue_max;     /* sessions waiting */
+    uint64_t kv_bytes;        /* of the page pool; 0 = enough for n_slots whole contexts, at most 1 GiB */
+    uint32_t step_tokens;     /* token budget of a step; 0 = 256 */
+};
+
+struct weir_engine_info {
+    const char *architecture; /* "LlamaForCausalLM" */
+    const char *backend;      /* "cpu avx512-bf16", ... */
+    uint64_t n_params, weight_bytes;
+    uint32_t n_vocab, n_context;
+    const int32_t *eos_ids; /* from generation_config.json, else config.json */
+    int n_eos_ids;
+    /* generation_config.json's defaults; NaN / -1 where it has none */
+    double temperature, top_p, min_p;
+    int top_k;
+    uint8_t weights_hash[32]; /* of the safetensors headers and sizes */
+};
+
+/* WEIR_IO, WEIR_CORRUPT (with file and member), WEIR_UNIMPLEMENTED (architecture), WEIR_NOMEM. Any thread. */
+WEIR_MUST_CHECK weir_err weir_engine_open(const struct weir_engine_opts *opts, struct weir_engine **ret,
+                                          struct weir_why *why);
+void weir_engine_close(struct weir_engine *eng); /* takes NULL; sessions must be closed */
+const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng); /* any thread; constant */
+
+struct weir_session_params {
+    const int32_t *prompt; /* copied */
+    uint32_t n_prompt;     /* 1 or more, below the context length */
+    uint32_t n_choices;    /* 1 to 128 */
+    uint32_t max_tokens;   /* per choice, 1 or more; cut so that prompt + output fits the context */
+    uint64_t seed;
+    double temperature; /* 0 = greedy */
+    double top_p;       /* 1 = off */
+    double min_p;       /* 0 = off */
+    int top_k;          /* 0 = off */
+    bool logprobs;
+    int n_top_logprobs; /* 0 to 5 */
+    bool ignore_eos;
+    uint32_t priority; /* lower goes first */
+    struct weir_str cache_salt;
+    void *user; /* comes back with every event */
+};
+/* Queues it. WEIR_FULL: the queue is at its bound, or its worst case exceeds the pool. WEIR_INVALID: a parameter. */
+WEIR_MUST_CHECK weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_params *params,
+                                           uint64_t now_ns, struct weir_session **ret, struct weir_why *why);
+/* Frees its blocks at once, wherever it is in its life; its events no longer come. */
+void weir_session_close(struct weir_session *ses);
+/* This choice needs no more tokens (a stop string was met): it ends without a further event. */
+void weir_session_stop_choice(struct weir_session *ses, uint32_t choice);
+void *weir_session_user(const struct weir_session *ses);
+
+struct weir_top_logprob {
+    int32_t id;
+    float logprob;
+};
+enum weir_finish { WEIR_FINISH_NONE, WEIR_FINISH_STOP, WEIR_FINISH_LENGTH, WEIR_FINISH_ERROR };
+
+/* What one step brought, in order. */
+struct weir_engine_event {
+    enum { WEIR_EV_STARTED, WEIR_EV_TOKEN, WEIR_EV_FINISHED } kind;
+    struct weir_session *session;
+    uint32_t choice;
+    int32_t id;             /* TOKEN; an end token is told too, with FINISHED after it */
+    float logprob;          /* of the chosen token, before temperature */
+    const struct weir_top_logprob *top; /* n_top_logprobs of them, best first; until the next step */
+    enum weir_finish finish; /* FINISHED: once per choice */
+    uint32_t cached_tokens; /* STARTED */
+    uint64_t queue_ns;      /* STARTED */
+};
+struct weir_engine_step {
+    const struct weir_engine_event *events; /* until the next step */
+    int n_events;
+    uint32_t n_prefill, n_decode; /* tokens computed */
+};
+/* One batch: admits, computes, samples. Returns at once with nothing done when there is no work. */
+WEIR_MUST_CHECK weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
+                                          struct weir_why *why);
+bool weir_engine_has_work(const struct weir_engine *eng);
+
+struct weir_engine_load {
+    uint32_t n_running, n_waiting, n_slots; /* sequences, sessions, sequences */
+    uint64_t queued_tokens;                 /* prompt tokens not yet computed, running and waiting */
+    uint64_t kv_blocks_used, kv_blocks;
+};
+void weir_engine_load(const struct weir_engine *eng, struct weir_engine_load *ret);
+
+#endif
