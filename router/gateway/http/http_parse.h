@@ -114,6 +114,8 @@ struct weir_http_parser {
     uint64_t body_max, body_len;
     struct weir_buf head;
     size_t line_start, n_lines; /* in the head: offset of the line that is coming in; lines before it */
+    size_t line_len;            /* bytes of the request line */
+    bool skipped_empty;         /* an empty line before the request line */
     size_t n_ext, n_trailer;
     int n_digits;
     int state;
