@@ -26,6 +26,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/utf8.h" /* weir_utf8_valid */
 
 #ifdef __cplusplus
 extern "C" {
@@ -105,9 +106,6 @@ void weir_jw_f64(struct weir_jw *w, double x); /* shortest text that reads back 
 void weir_jw_bool(struct weir_jw *w, bool b);
 void weir_jw_null(struct weir_jw *w);
 void weir_jw_raw(struct weir_jw *w, struct weir_str json); /* already JSON */
-
-/* Is it valid UTF-8 (no surrogates, no overlong forms)? */
-bool weir_utf8_valid(const char *text, size_t len);
 
 #ifdef __cplusplus
 }

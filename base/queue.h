@@ -19,7 +19,7 @@ struct weir_qnode {
 };
 
 struct weir_queue {
-    pthread_mutex_t lock; /* held for a few instructions; never across a call */
+    pthread_mutex_t lock; /* held for a few instructions and at most a wake-up */
     struct weir_qnode *head, **tail;
     size_t n, n_max; /* n_max 0 = the caller bounds it otherwise (pre-allocated nodes) */
     uint64_t n_refused;
@@ -41,5 +41,6 @@ struct weir_qnode *weir_queue_wait(struct weir_queue *q, uint64_t timeout_ns);
 /* No more pushes; wakes the consumer. */
 void weir_queue_close(struct weir_queue *q);
 size_t weir_queue_len(struct weir_queue *q);
+bool weir_queue_closed(struct weir_queue *q); /* nodes pushed before may still be there to take */
 
 #endif
