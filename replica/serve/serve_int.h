@@ -1,0 +1,194 @@
+/* serve_int.h - what the files of serve/ share: a call's way through the threads.
+ *
+ *   CQ thread      attach.c   Begin and Chunks arrive; the request is whole -> text queue
+ *   text worker    text.c     unpack, template, tokenize                    -> step queue
+ *   step thread    step.c     session, tokens, detokenize, stop strings     -> the attachment's outbox
+ *   sender         send.c     one gRPC send in flight per attachment; load reports
+ *
+ * [S1] Each call belongs to one thread at a time and moves along that route only; the queues hand it over.
+ * [S2] Every call that began gets exactly one Terminal, or its attachment is gone.
+ * [S3] A cancel reaches the step thread at most one step after it arrived. */
+#ifndef WEIR_REPLICA_SERVE_SERVE_INT_H
+#define WEIR_REPLICA_SERVE_SERVE_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/metrics.h"
+#include "base/queue.h"
+#include "base/thread.h"
+#include "replica/engine/engine.h"
+#include "replica/serve/serve.h"
+#include "replica/text/template.h"
+#include "replica/text/tokenizer.h"
+#include "weir/fabric/v1/fabric.pb-c.h"
+
+#define ATTACH_BUCKETS 256
+#define ATTACH_MAX 256 /* routers at once; more are refused */
+
+/* ---- one router's attachment ---- */
+struct attach {
+    struct weir_serve *serve;
+    struct weir_rpc_stream *stream;
+    atomic_uint refs; /* the stream's callbacks, the serve list, and each call */
+    char router[64];
+
+    pthread_mutex_t lock; /* guards all below; nothing is called under it but buffers and the rpc send */
+    struct call *calls[ATTACH_BUCKETS]; /* by tag; every call between Begin and Terminal */
+    uint32_t n_calls;
+    size_t receiving_bytes;
+    struct weir_buf outbox; /* encoded ReplicaFrame pieces: concatenation of two frames is their merge */
+    bool sending, closed, said_hello;
+    uint64_t load_sent_ns;
+    Weir__Fabric__V1__Load load_sent;
+
+    struct attach *next; /* serve's list, under serve->attach_lock */
+};
+
+/* ---- one submit ---- */
+struct choice {
+    struct weir_detok detok;
+    struct weir_stop_state stop;
+    uint32_t n_out; /* tokens */
+    bool finished;
+    /* what this step brought, until it is encoded */
+    struct weir_buf text;
+    uint32_t *ids;
+    size_t n_ids, cap_ids;
+    Weir__V1__TokenLogprob **logprobs; /* in the step arena */
+    size_t n_logprobs, cap_logprobs;
+    Weir__V1__FinishReason finish;
+    bool dirty;
+};
+
+struct step_msg {
+    struct weir_qnode node;
+    enum { STEP_NEW, STEP_CANCEL } kind;
+    struct call *call;
+};
+
+struct call {
+    struct weir_qnode node;  /* in the text queue */
+    struct step_msg arrival; /* in the step queue, once each */
+    struct step_msg cancel;
+    atomic_int refs;       /* who has it on its route, and a cancel message under way */
+    atomic_bool cancelled; /* set once, by the CQ thread; read by the others when they are about to start on it */
+    struct attach *att;    /* counted */
+    struct call *hash_next;
+    uint64_t tag;
+    bool receiving; /* CQ thread only */
+
+    struct weir_arena arena;
+    uint8_t *data; /* the encoded GenerateRequest */
+    uint32_t n_data, n_total;
+    uint64_t seed, now_unix;
+    uint32_t priority;
+    struct weir_str salt;
+    uint64_t arrived_ns;
+
+    /* after text.c */
+    const Weir__V1__GenerateRequest *msg;
+    struct weir_tokens prompt;
+    struct weir_stop *stops;
+    uint32_t n_choices;
+    weir_err err; /* text failed; why says how */
+    struct weir_why why;
+
+    /* on the step thread */
+    struct weir_session *session;
+    struct choice *choices;
+    uint32_t n_live, cached_tokens;
+    uint64_t started_ns, first_token_ns, queue_ns;
+    bool pending; /* counted in serve->n_pending; step thread after arrival */
+    struct call *dirty_next; /* has news in this step */
+    bool dirty;
+};
+
+struct serve_metrics {
+    struct weir_counter *calls[8]; /* by TerminalReason */
+    struct weir_counter *prompt_tokens, *cached_tokens, *completion_tokens, *steps, *frames, *frame_bytes, *bad_frames;
+    struct weir_gauge *attachments, *running, *waiting, *kv_used, *kv_total;
+    struct weir_histogram *step_s, *queue_s, *text_s;
+};
+
+struct text_worker {
+    struct weir_serve *serve;
+    struct weir_queue queue; /* of calls */
+    struct weir_thread thread;
+};
+
+struct weir_serve {
+    struct weir_serve_opts opts;
+    const struct weir_engine_info *info;
+    uint32_t n_slots;
+    struct serve_metrics metrics;
+
+    struct weir_queue step_queue;
+    struct text_worker *text_workers;
+    uint32_t n_text_workers;
+    atomic_uint next_text_worker;
+    struct weir_thread step_thread, send_thread;
+    atomic_bool stopping, draining;
+    atomic_bool failed; /* the engine broke: no more steps; the main thread is told */
+    atomic_uint n_calls;   /* between Begin and Terminal */
+    atomic_uint n_pending; /* of them, not yet running */
+
+    pthread_mutex_t attach_lock; /* before att->lock */
+    struct attach *attaches;
+    uint32_t n_attaches;
+
+    /* The sender sleeps on this; the step thread and callbacks raise it. */
+    pthread_mutex_t send_lock;
+    pthread_cond_t send_cond;
+    bool send_wanted;
+    Weir__Fabric__V1__Load load; /* under send_lock */
+
+    /* step thread only */
+    struct call *dirty;
+    struct weir_arena step_arena;
+    struct weir_buf scratch;
+    struct {
+        double prefill_tokens_s, service_ms; /* running means */
+        uint64_t window_ns, window_tokens;
+        double decode_tokens_s;
+        uint64_t generated;
+    } rate;
+};
+
+/* attach.c */
+void attach_ref(struct attach *att);
+void attach_unref(struct attach *att);
+/* Appends encoded pieces to the outbox and cuts the attachment past its bound. Any thread. */
+void attach_append(struct attach *att, struct weir_str pieces);
+/* One more repeated field of a ReplicaFrame: key, length, message. */
+void frame_add(struct weir_buf *out, unsigned field, const ProtobufCMessage *msg);
+/* The call's end: Terminal to the router, out of the table. The caller's hold on the call is gone afterwards. */
+void call_end(struct call *call, Weir__Fabric__V1__Terminal *terminal);
+void call_end_err(struct call *call, weir_err err, const struct weir_why *why);
+void call_unref(struct call *call);
+weir_err attach_open(void *ctx, struct weir_rpc_stream *s, const struct weir_rpc_stream_ops **ret_ops,
+                     void **ret_ctx, struct weir_why *why);
+extern const struct weir_rpc_stream_ops attach_ops;
+
+/* text.c */
+void *text_main(void *worker);
+weir_err text_push(struct weir_serve *serve, struct call *call);
+
+/* step.c */
+void *step_main(void *serve);
+/* Ends a running call when the step thread is gone. */
+void step_drop(struct weir_serve *serve, struct call *call);
+
+/* send.c */
+void *send_main(void *serve);
+void send_wake(struct weir_serve *serve);
+/* Starts a send when one is due and none is in flight. Any thread. */
+void attach_flush(struct attach *att);
+
+/* load.c: step thread */
+void load_note_step(struct weir_serve *serve, uint32_t n_prefill, uint32_t n_decode, uint64_t step_ns, uint64_t now_ns);
+void load_note_finished(struct weir_serve *serve, uint64_t service_ns);
+void load_publish(struct weir_serve *serve);
+
+#endif
