@@ -11,16 +11,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/sanitize_int.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define POISONS 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define POISONS 1
-#endif
-#endif
-
-#ifdef POISONS
+#if WITH_ASAN
 #include <sanitizer/asan_interface.h>
 #define POISON(ptr, len) ASAN_POISON_MEMORY_REGION(ptr, len)
 #define UNPOISON(ptr, len) ASAN_UNPOISON_MEMORY_REGION(ptr, len)

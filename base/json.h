@@ -48,6 +48,7 @@ struct weir_json {
     const char *start, *pos, *end;
     struct weir_arena *arena; /* unescaped strings live here; may be NULL: then an escaped string is an error */
     int depth;
+    bool closed_object; /* the last thing read was the end of an object */
     struct {
         bool is_array, is_first;
         struct weir_str key; /* of the member being read; raw, for the path */
@@ -78,7 +79,8 @@ bool weir_json_raw(struct weir_json *j, struct weir_str *ret); /* any value, val
 
 /* The caller's own complaint about the value just read or about to be read; the path is added as `param`. */
 bool weir_json_fail(struct weir_json *j, weir_err err, const char *fmt, ...) WEIR_PRINTF(3, 4);
-/* The same about a named member of the current object ("top_k"), whether it is there or not. */
+/* The same about a named member of the current object ("top_k"), whether it is there or not; right after its
+ * closing brace was read an object is still the current one. */
 bool weir_json_fail_key(struct weir_json *j, const char *key, weir_err err, const char *fmt, ...) WEIR_PRINTF(4, 5);
 bool weir_json_ok(const struct weir_json *j);
 /* WEIR_OK when the whole input was read and nothing failed. WEIR_INVALID: malformed; `why` says where. */

@@ -6,7 +6,10 @@
 #define WEIR_BASE_THREAD_H
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 enum weir_role {
@@ -29,6 +32,9 @@ struct weir_thread {
     void *(*fn)(void *);
     void *arg;
     int running;
+    void *signal_stack; /* the crash report's, so that it can tell of a stack that ran over */
+    _Atomic uint64_t beat_ns; /* relaxed: the watchdog wants to know about seconds */
+    struct weir_thread *next; /* in the list of running threads */
 };
 
 WEIR_MUST_CHECK weir_err weir_thread_start(struct weir_thread *t, enum weir_role role, const char *name,
@@ -36,6 +42,13 @@ WEIR_MUST_CHECK weir_err weir_thread_start(struct weir_thread *t, enum weir_role
 void weir_thread_join(struct weir_thread *t); /* takes one that never started */
 enum weir_role weir_role(void);
 #define WEIR_ON(r) WEIR_DCHECK(weir_role() == WEIR_ROLE_##r || weir_role() == WEIR_ROLE_ANY)
+
+/* "I am alive", from the thread's own loop; does nothing in a thread that was not started here. */
+void weir_thread_beat(uint64_t now_ns);
+/* When it last beat; 0 when it never did. */
+uint64_t weir_thread_beat_ns(const struct weir_thread *t);
+/* The running threads as a JSON array [{"name":..,"role":..,"beat_age_ms":..}]; null as the age of one that never beat. */
+void weir_threads_dump(struct weir_buf *out, uint64_t now_ns);
 
 /* Main thread, before any other starts: block SIGTERM, SIGINT, SIGHUP, SIGUSR1; ignore SIGPIPE. */
 void weir_signals_block(void);
