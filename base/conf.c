@@ -364,7 +364,7 @@ static weir_err set_member(struct weir_conf *conf, struct weir_json *j, struct w
                            struct weir_why *why)
 {
     const struct weir_conf_row *row = find_row(&conf->spec, key.ptr, key.len, /* is_flag= */ false);
-    struct weir_str text;
+    struct weir_str text = { NULL, 0 };
     uint64_t n;
 
     if (!row)
