@@ -394,7 +394,7 @@ static weir_err set_member(struct weir_conf *conf, struct weir_json *j, struct w
 
 static weir_err set_from_file(struct weir_conf *conf, struct weir_why *why)
 {
-    struct weir_str text, key;
+    struct weir_str text = { NULL, 0 }, key;
     struct weir_json j;
     struct weir_why inner;
 
