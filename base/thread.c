@@ -74,7 +74,8 @@ static void *thread_main(void *arg)
     own_role = t->role;
     own_thread = t;
     pthread_setname_np(pthread_self(), t->name);
-    sigaltstack(&stack, NULL);
+    if (!WITH_ASAN && !WITH_TSAN) /* a sanitizer unmaps the stack it finds there when the thread ends */
+        sigaltstack(&stack, NULL);
     return t->fn(t->arg);
 }
 
