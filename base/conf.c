@@ -514,8 +514,9 @@ static weir_err walk_flags(struct weir_conf *conf, int argc, char **argv, bool o
         if (rc != WEIR_OK)
             return rc;
         asked[flag.own] = true;
-        if (flag.own == OWN_CONFIG)
-            conf->path = value;
+        if (flag.own == OWN_CONFIG && only_own &&
+            !(conf->path = weir_arena_strndup(&conf->strings, value, strlen(value))))
+            return weir_fail_param(why, "config", WEIR_NOMEM, "option --config: no memory");
         if (only_own && flag.own == OWN_HELP)
             return WEIR_OK; /* whatever comes after it */
     }
@@ -639,7 +640,8 @@ static weir_err parse(struct weir_conf *conf, int argc, char **argv, enum weir_c
 
     env_name(&conf->spec, "config", name);
     const char *path = getenv(name);
-    conf->path = path && path[0] ? path : NULL;
+    if (path && path[0] && !(conf->path = weir_arena_strndup(&conf->strings, path, strlen(path))))
+        return weir_fail_param(why, "config", WEIR_NOMEM, "%s: no memory", name);
     weir_err rc = walk_flags(conf, argc, argv, /* only_own= */ true, asked, why);
     if (rc != WEIR_OK)
         return rc;

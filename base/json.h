@@ -100,6 +100,7 @@ void weir_jw_object_end(struct weir_jw *w);
 void weir_jw_array(struct weir_jw *w);
 void weir_jw_array_end(struct weir_jw *w);
 void weir_jw_key(struct weir_jw *w, const char *key); /* plain ASCII without anything to escape */
+void weir_jw_key_str(struct weir_jw *w, struct weir_str key); /* any text; escaped like a string */
 void weir_jw_str(struct weir_jw *w, struct weir_str s); /* escapes; invalid UTF-8 becomes U+FFFD */
 void weir_jw_cstr(struct weir_jw *w, const char *s);
 void weir_jw_u64(struct weir_jw *w, uint64_t n);

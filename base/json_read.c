@@ -23,7 +23,7 @@
 void weir_json_init(struct weir_json *j, const char *text, size_t len, struct weir_arena *arena)
 {
     j->start = j->pos = text;
-    j->end = text + len;
+    j->end = len ? text + len : text; /* NULL when empty, perhaps */
     j->arena = arena;
     j->depth = 0;
     j->closed_object = false;

@@ -133,7 +133,7 @@ static size_t copyable(const char *text, const char *end)
 
 void weir_jw_str(struct weir_jw *w, struct weir_str s)
 {
-    const char *p = s.ptr, *end = p + s.len;
+    const char *p = s.ptr, *end = s.len ? p + s.len : p; /* NULL when empty, perhaps */
 
     separate(w);
     weir_buf_addc(w->out, '"');
@@ -145,6 +145,13 @@ void weir_jw_str(struct weir_jw *w, struct weir_str s)
             p += add_odd(w->out, p, end);
     }
     weir_buf_addc(w->out, '"');
+}
+
+void weir_jw_key_str(struct weir_jw *w, struct weir_str key)
+{
+    weir_jw_str(w, key);
+    weir_buf_addc(w->out, ':');
+    w->after_key = true;
 }
 
 void weir_jw_cstr(struct weir_jw *w, const char *s)

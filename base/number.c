@@ -5,6 +5,7 @@
  * doubles apart. [N1] What is written reads back equal, and has the fewest digits. Any thread. */
 #include "base/number_int.h"
 
+#include <float.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -78,7 +79,7 @@ size_t number_write(double x, char ret[NUMBER_TEXT_MAX])
     if (len > 0)
         return len;
     locale_t old = uselocale(get_c_locale());
-    for (int digits = 15; digits <= 17; digits++) {
+    for (int digits = fabs(x) < DBL_MIN ? 1 : 15; digits <= 17; digits++) { /* subnormals hold fewer */
         len = (size_t)snprintf(ret, NUMBER_TEXT_MAX, "%.*g", digits, x);
         if (strtod(ret, NULL) == x)
             break;

@@ -42,7 +42,7 @@ size_t weir_utf8_step(const char *text, size_t len)
 
 bool weir_utf8_valid(const char *text, size_t len)
 {
-    const char *end = text + len;
+    const char *end = len ? text + len : text;
 
     while (text < end) {
         text += scan_ascii(text, end);
