@@ -90,7 +90,7 @@ WEIR_MUST_CHECK weir_err weir_json_end(struct weir_json *j, struct weir_why *why
  * handful of appends with no tree. */
 struct weir_jw {
     struct weir_buf *out;
-    uint64_t first; /* bit d: nothing written yet at depth d */
+    uint64_t first; /* bit d: nothing written yet in the container at depth d + 1 */
     int depth;
     bool after_key;
 };

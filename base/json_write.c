@@ -14,16 +14,21 @@ void weir_jw_init(struct weir_jw *w, struct weir_buf *out)
     *w = (struct weir_jw){ .out = out };
 }
 
+static uint64_t level_bit(const struct weir_jw *w)
+{
+    return 1ull << (w->depth - 1);
+}
+
 /* Before a value or a key: the comma, unless it is the first here or the value of a key. */
 static void separate(struct weir_jw *w)
 {
-    uint64_t bit = 1ull << w->depth;
-
     if (w->after_key)
         w->after_key = false;
-    else if (w->first & bit)
-        w->first &= ~bit;
-    else if (w->depth > 0)
+    else if (w->depth == 0)
+        return;
+    else if (w->first & level_bit(w))
+        w->first &= ~level_bit(w);
+    else
         weir_buf_addc(w->out, ',');
 }
 
@@ -31,15 +36,15 @@ static void open_level(struct weir_jw *w, char bracket)
 {
     separate(w);
     weir_buf_addc(w->out, bracket);
-    w->depth++;
     WEIR_BUG_ON(w->depth >= WEIR_JSON_DEPTH_MAX);
-    w->first |= 1ull << w->depth;
+    w->depth++;
+    w->first |= level_bit(w);
 }
 
 static void close_level(struct weir_jw *w, char bracket)
 {
     WEIR_BUG_ON(w->depth == 0 || w->after_key);
-    w->first &= ~(1ull << w->depth);
+    w->first &= ~level_bit(w);
     w->depth--;
     weir_buf_addc(w->out, bracket);
 }

@@ -39,6 +39,32 @@ void weir_log_setup(enum weir_log_level level, enum weir_log_format format, cons
     log_id = id ? id : "";
 }
 
+/* The place of `name` in `names`, or -1. */
+static int name_index(const char *name, const char *const *names, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(name, names[i]) == 0)
+            return i;
+    return -1;
+}
+
+weir_err weir_log_setup_by_name(const char *level, const char *format, const char *role, const char *id,
+                                struct weir_why *why)
+{
+    static const char *const levels[] = { "debug", "info", "warn", "error" };
+    static const char *const formats[] = { "auto", "json", "human" };
+    int i_level = name_index(level, levels, 4), i_format = name_index(format, formats, 3);
+
+    if (i_level < 0)
+        return weir_fail_param(why, "log_level", WEIR_INVALID,
+                               "log_level: `%s` is not debug, info, warn or error", level);
+    if (i_format < 0)
+        return weir_fail_param(why, "log_format", WEIR_INVALID, "log_format: `%s` is not auto, json or human",
+                               format);
+    weir_log_setup((enum weir_log_level)i_level, (enum weir_log_format)i_format, role, id);
+    return WEIR_OK;
+}
+
 bool weir_log_on(enum weir_log_level level)
 {
     return (int)level >= atomic_load_explicit(&level_min, memory_order_relaxed);

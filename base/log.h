@@ -21,6 +21,9 @@ enum weir_log_format { WEIR_LOG_AUTO, WEIR_LOG_JSON, WEIR_LOG_HUMAN };
 
 /* `role` ("router", "replica", ...) and `id` go into every line; both are borrowed for ever. */
 void weir_log_setup(enum weir_log_level level, enum weir_log_format format, const char *role, const char *id);
+/* The same from configuration: "debug", "info", "warn", "error"; "auto", "json", "human". WEIR_INVALID: another word. */
+WEIR_MUST_CHECK weir_err weir_log_setup_by_name(const char *level, const char *format, const char *role,
+                                                const char *id, struct weir_why *why);
 bool weir_log_on(enum weir_log_level level);
 
 void weir_log(enum weir_log_level level, const char *event, const char *fields, ...) WEIR_PRINTF(3, 4);

@@ -118,6 +118,11 @@ unsigned weir_serve_n_calls(const struct weir_serve *serve)
     return atomic_load(&serve->n_calls);
 }
 
+bool weir_serve_failed(const struct weir_serve *serve)
+{
+    return atomic_load(&serve->failed);
+}
+
 void weir_serve_describe(struct weir_serve *serve, struct weir_buf *out)
 {
     Weir__Fabric__V1__Load load;

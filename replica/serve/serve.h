@@ -35,6 +35,8 @@ struct weir_rpc_handler weir_serve_handler(struct weir_serve *serve);
 /* No new work; every attached router is told. */
 void weir_serve_drain(struct weir_serve *serve);
 unsigned weir_serve_n_calls(const struct weir_serve *serve); /* any thread */
+/* The engine broke; the process was told to end. Any thread. */
+bool weir_serve_failed(const struct weir_serve *serve);
 /* Load, rates and bounds as one JSON object, for the admin listener. Any thread. */
 void weir_serve_describe(struct weir_serve *serve, struct weir_buf *out);
 /* After the rpc server is closed. Takes NULL and half-built ones. */

@@ -330,7 +330,8 @@ static bool read_in(struct http_conn *conn)
         if (!conn->ssl && n < HTTP_SCRATCH && !conn->eof)
             conn->readable = false;
         size_t used = feed(conn, shard->scratch, (size_t)n);
-        weir_buf_add(&conn->in, shard->scratch + used, (size_t)n - used);
+        if (used < (size_t)n) /* an add of nothing would still allocate */
+            weir_buf_add(&conn->in, shard->scratch + used, (size_t)n - used);
         if (conn->in.failed)
             http_conn_abort(conn);
     }

@@ -1,0 +1,46 @@
+/* replica_conf.h - every setting of weir-replica, one row each. */
+#ifndef WEIR_REPLICA_CONF_H
+#define WEIR_REPLICA_CONF_H
+
+#include "base/conf.h"
+
+#define WEIR_REPLICA_CONF(X)                                                                                 \
+    X(STR, id, "", 0, 64, "", "name of this replica in the fleet; empty = made up")                          \
+    X(STR, model_dir, "", 0, 1023, "folder", "Hugging Face model folder; needed")                            \
+    X(STR, model_name, "", 0, 200, "", "what clients call the model; empty = the folder's name")             \
+    X(STR, backend, "auto", 0, 8, "auto|cpu", "where the model runs")                                        \
+    X(U32, tensor_parallel, "1", 1, 64, "ranks", "how many ways the model is split")                         \
+    X(U32, threads, "0", 0, 1024, "threads", "of the CPU back end; 0 = one a core")                          \
+    X(U32, slots, "64", 1, 4096, "", "sequences at once")                                                    \
+    X(U32, queue_max, "256", 1, 65536, "", "requests waiting; more are rejected at once")                    \
+    X(U64, kv_bytes, "0", 0, 0, "bytes", "KV pool; 0 = room for every slot's whole context, at most 1 GiB")  \
+    X(U32, step_tokens, "256", 16, 65536, "tokens", "budget of one engine step")                             \
+    X(U32, text_workers, "1", 1, 64, "threads", "templates and tokenizing")                                  \
+    X(STR, grpc_listen, "127.0.0.1:8380", 1, 255, "host:port", "where routers attach; private network")      \
+    X(STR, admin_listen, "127.0.0.1:8480", 1, 255, "host:port", "metrics and debug; private")                \
+    X(STR, advertise_grpc, "", 0, 255, "host:port", "gRPC address told to routers; empty = as bound")        \
+    X(STR, advertise_admin, "", 0, 255, "host:port", "admin address told to others; empty = as bound")       \
+    X(STR, discovery, "etcd://127.0.0.1:2379", 1, 1023, "URL", "etcd://h:p,h:p, etcds://... or file:PATH")   \
+    X(STR, discovery_prefix, "/weir/", 2, 128, "", "keys of this fleet start with it")                       \
+    X(STR, discovery_ca, "", 0, 1023, "PEM file", "who signs etcd's certificate")                            \
+    X(STR, discovery_cert, "", 0, 1023, "PEM file", "our certificate for etcd")                              \
+    X(STR, discovery_key, "", 0, 1023, "PEM file", "its key")                                                \
+    X(STR, discovery_user, "", 0, 255, "", "etcd user")                                                      \
+    X(STR, discovery_password, "", 0, 255, "", "its password; better given in the environment")              \
+    X(U32, lease_ttl_s, "10", 1, 600, "s", "our registration outlives us by at most this")                   \
+    X(U32, request_bytes_max, "16777216", 1024, 268435456, "bytes", "one encoded request")                   \
+    X(U32, receiving_bytes_max, "67108864", 1024, 1073741824, "bytes", "arriving requests, per router")      \
+    X(U32, outbox_bytes_max, "3145728", 65536, 3670016, "bytes", "output a router has not taken, then cut")  \
+    X(U32, cq_threads, "1", 1, 16, "threads", "gRPC completion queues")                                      \
+    X(U32, drain_timeout_ms, "30000", 0, 3600000, "ms", "for running requests on SIGTERM")                   \
+    X(STR, tls_ca, "", 0, 1023, "PEM file", "routers must show a certificate signed by it")                  \
+    X(STR, tls_cert, "", 0, 1023, "PEM file", "our certificate for routers; empty = plaintext")              \
+    X(STR, tls_key, "", 0, 1023, "PEM file", "its key")                                                      \
+    X(STR, log_level, "info", 0, 8, "debug|info|warn|error", "what is logged")                               \
+    X(STR, log_format, "auto", 0, 8, "auto|json|human", "auto = human on a terminal")
+
+struct weir_replica_conf {
+    WEIR_CONF_FIELDS(WEIR_REPLICA_CONF)
+};
+
+#endif

@@ -1,0 +1,335 @@
+/* main.c - weir-router: opens the parts in the order in which they lean on each other, waits, drains, closes.
+ *
+ *   loops <- callsets <- gateway, rpc api, admin;  rpc <- fleet <- callsets;  discovery -> keys, fleet
+ *
+ * Draining (SIGTERM): not ready, registration gone, no new connections; open calls finish within drain_timeout_ms; what
+ * is left then is cancelled. A second signal ends the wait. Threads: main starts and stops the others, and runs a loop's
+ * left-over tasks once its thread is gone. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "discovery/discovery.h"
+#include "http/http_server.h"
+#include "proto/rpc.h"
+#include "router/admin/admin.h"
+#include "router/call/callset.h"
+#include "router/fabric/fleet.h"
+#include "router/gateway/gateway.h"
+#include "router/router_conf.h"
+#include "router/rpc/api.h"
+#include "router/tenancy/keys.h"
+
+#define LOOPS_MAX 64
+#define GRPC_OUTBOX_BYTES (1u << 20)
+
+#define WEIR_CONF_STRUCT struct weir_router_conf
+static const struct weir_conf_row rows[] = { WEIR_CONF_ROWS(WEIR_ROUTER_CONF) };
+static const struct weir_conf_spec spec = {
+    .program = "weir-router",
+    .summary = "the stateless front of a Weir fleet: REST and gRPC in, replicas out",
+    .env_prefix = "WEIR_ROUTER",
+    .rows = rows,
+    .n_rows = sizeof rows / sizeof *rows,
+};
+
+struct router {
+    struct weir_router_conf conf;
+    struct weir_conf *parsed;
+    char id[80], rest[280], grpc[280], admin_address[280];
+    uint64_t incarnation;
+    struct weir_rpc *rpc;
+    struct weir_loop *loops[LOOPS_MAX];
+    struct weir_thread threads[LOOPS_MAX];
+    struct weir_callset *sets[LOOPS_MAX];
+    size_t n_loops;
+    struct weir_keys *keys;
+    struct weir_fleet *fleet;
+    struct weir_discovery *discovery;
+    struct weir_gateway *gateway;
+    struct weir_admin *admin;
+    struct weir_rpc_api *api;
+    struct weir_http_server *rest_server, *admin_server;
+    struct weir_rpc_server *grpc_server;
+};
+
+static const char *or_null(const char *text)
+{
+    return text[0] ? text : NULL;
+}
+
+/* ---- opening ---- */
+static void on_snapshot(void *ctx, const struct weir_disc_snapshot *snap)
+{
+    struct router *r = ctx;
+
+    weir_keys_on_snapshot(r->keys, snap);
+    weir_fleet_on_snapshot(r->fleet, snap);
+}
+
+static weir_err open_fabric(struct router *r, struct weir_why *why)
+{
+    struct weir_fleet_opts opts = {
+        .router = r->id,
+        .incarnation = r->incarnation,
+        .prefix = r->conf.discovery_prefix,
+        .tls = { or_null(r->conf.fabric_tls_ca), or_null(r->conf.fabric_tls_cert), or_null(r->conf.fabric_tls_key), NULL },
+    };
+    weir_err err = weir_rpc_open((int)r->conf.cq_threads, &r->rpc, why);
+
+    opts.rpc = r->rpc;
+    if (err == WEIR_OK)
+        err = weir_fleet_open(&opts, &r->fleet, why);
+    return err;
+}
+
+static weir_err open_loops(struct router *r, struct weir_why *why)
+{
+    struct weir_callset_opts opts;
+    long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = r->conf.io_threads ? r->conf.io_threads : n_cores < 1 ? 1 : n_cores > 8 ? 8 : (size_t)n_cores;
+
+    weir_callset_opts_init(&opts);
+    opts.calls_max = r->conf.calls_max;
+    opts.first_token_timeout_ms = r->conf.first_token_timeout_ms;
+    while (r->n_loops < wanted) {
+        weir_err err = weir_loop_open((int)r->n_loops, &r->loops[r->n_loops], why);
+        if (err != WEIR_OK)
+            return err;
+        r->n_loops++;
+        err = weir_callset_open(r->loops[r->n_loops - 1], r->fleet, &opts, &r->sets[r->n_loops - 1], why);
+        if (err != WEIR_OK)
+            return err;
+    }
+    return WEIR_OK;
+}
+
+static weir_err open_discovery(struct router *r, struct weir_why *why)
+{
+    struct weir_discovery_opts opts = {
+        .source = r->conf.discovery,
+        .prefix = r->conf.discovery_prefix,
+        .ca_file = or_null(r->conf.discovery_ca),
+        .cert_file = or_null(r->conf.discovery_cert),
+        .key_file = or_null(r->conf.discovery_key),
+        .user = or_null(r->conf.discovery_user),
+        .password = or_null(r->conf.discovery_password),
+        .lease_ttl_s = r->conf.lease_ttl_s,
+        .on_snapshot = on_snapshot,
+        .ctx = r,
+    };
+    weir_err err = weir_keys_open(r->conf.discovery_prefix, &r->keys, why);
+    return err == WEIR_OK ? weir_discovery_open(&opts, &r->discovery, why) : err;
+}
+
+static weir_err open_services(struct router *r, struct weir_why *why)
+{
+    struct weir_gateway_opts gateway = { r->keys, r->fleet, r->sets, r->n_loops, r->conf.perf_header_prefix };
+    struct weir_rpc_api_opts api = { r->keys, r->fleet, r->loops, r->sets, r->n_loops, GRPC_OUTBOX_BYTES };
+    weir_err err = weir_gateway_open(&gateway, &r->gateway, why);
+
+    if (err == WEIR_OK) {
+        struct weir_admin_opts admin = { r->id,      r->conf.discovery_prefix, r->fleet, r->gateway,
+                                         r->discovery, r->parsed };
+        err = weir_admin_open(&admin, &r->admin, why);
+    }
+    return err == WEIR_OK ? weir_rpc_api_open(&api, &r->api, why) : err;
+}
+
+static weir_err open_rest(struct router *r, struct weir_why *why)
+{
+    struct weir_http_opts opts = {
+        .name = "rest",
+        .listen = r->conf.rest_listen,
+        .body_max = r->conf.body_bytes_max,
+        .output_max = r->conf.output_bytes_max,
+        .connections_max = r->conf.connections_max,
+        .head_ms = r->conf.head_timeout_ms,
+        .body_ms = r->conf.body_timeout_ms,
+        .idle_ms = r->conf.idle_timeout_ms,
+        .stall_ms = r->conf.stall_timeout_ms,
+        .tls_cert = or_null(r->conf.rest_tls_cert),
+        .tls_key = or_null(r->conf.rest_tls_key),
+    };
+    struct weir_http_hooks hooks = weir_gateway_hooks(r->gateway);
+
+    return weir_http_server_open(&opts, &hooks, r->loops, r->n_loops, &r->rest_server, why);
+}
+
+static weir_err open_listeners(struct router *r, struct weir_why *why)
+{
+    struct weir_http_opts admin = { .name = "admin", .listen = r->conf.admin_listen, .connections_max = 256 };
+    struct weir_http_hooks admin_hooks = weir_admin_hooks(r->admin);
+    struct weir_rpc_server_opts grpc = {
+        .listen = r->conf.grpc_listen,
+        .tls = { or_null(r->conf.grpc_tls_ca), or_null(r->conf.grpc_tls_cert), or_null(r->conf.grpc_tls_key), NULL },
+        .handlers = weir_rpc_api_handlers(r->api),
+        .n_handlers = WEIR_RPC_API_METHODS,
+        .reflection = true,
+        .message_bytes_max = r->conf.body_bytes_max,
+        .connections_max = 4096,
+    };
+    weir_err err = open_rest(r, why);
+
+    if (err == WEIR_OK)
+        err = weir_http_server_open(&admin, &admin_hooks, r->loops, 1, &r->admin_server, why);
+    if (err == WEIR_OK)
+        err = weir_rpc_server_open(r->rpc, &grpc, &r->grpc_server, why);
+    return err;
+}
+
+static void *run_loop(void *loop)
+{
+    weir_loop_run(loop);
+    return NULL;
+}
+
+static weir_err start_loops(struct router *r, struct weir_why *why)
+{
+    weir_err err = WEIR_OK;
+
+    for (size_t i = 0; i < r->n_loops && err == WEIR_OK; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "io%zu", i);
+        err = weir_thread_start(&r->threads[i], WEIR_ROLE_IO, name, run_loop, r->loops[i], why);
+    }
+    return err;
+}
+
+static weir_err announce(struct router *r, struct weir_why *why)
+{
+    struct weir_router_record record;
+    struct weir_buf value;
+    char key[256];
+
+    weir_ident_address(r->conf.advertise_rest, r->conf.rest_listen, weir_http_server_port(r->rest_server), r->rest,
+                       sizeof r->rest);
+    weir_ident_address(r->conf.advertise_grpc, r->conf.grpc_listen, weir_rpc_server_port(r->grpc_server), r->grpc,
+                       sizeof r->grpc);
+    weir_ident_address(r->conf.advertise_admin, r->conf.admin_listen, weir_http_server_port(r->admin_server),
+                       r->admin_address, sizeof r->admin_address);
+    record = (struct weir_router_record){ weir_str(r->id),     weir_str(r->rest), weir_str(r->grpc),
+                                          weir_str(r->admin_address), r->incarnation,    weir_wall_ns() / WEIR_S };
+    weir_buf_init(&value, 0);
+    weir_router_record_write(&value, &record);
+    snprintf(key, sizeof key, "%srouters/%s", r->conf.discovery_prefix, r->id);
+    weir_err err =
+        weir_discovery_register(r->discovery, key, (struct weir_str){ weir_buf_ptr(&value), weir_buf_len(&value) });
+    weir_buf_release(&value);
+    if (err != WEIR_OK)
+        return weir_fail(why, err, "could not register %s", key);
+    weir_rpc_server_set_serving(r->grpc_server, true);
+    WEIR_INFO("listening", "rest=%s grpc=%s admin=%s loops=%zu", r->rest, r->grpc, r->admin_address, r->n_loops);
+    return WEIR_OK;
+}
+
+static weir_err open_all(struct router *r, struct weir_why *why)
+{
+    weir_err err = open_fabric(r, why);
+
+    if (err == WEIR_OK)
+        err = open_loops(r, why);
+    if (err == WEIR_OK)
+        err = open_discovery(r, why);
+    if (err == WEIR_OK)
+        err = open_services(r, why);
+    if (err == WEIR_OK)
+        err = open_listeners(r, why);
+    if (err == WEIR_OK)
+        err = start_loops(r, why);
+    if (err == WEIR_OK)
+        err = announce(r, why);
+    return err;
+}
+
+/* ---- closing ---- */
+static bool told_to_end(int timeout_ms)
+{
+    int sig = weir_signals_wait(timeout_ms);
+    return sig == SIGTERM || sig == SIGINT;
+}
+
+static void drain(struct router *r)
+{
+    char key[256];
+    uint32_t timeout_ms = r->conf.drain_timeout_ms;
+    uint64_t end_ns = weir_now_ns() + timeout_ms * WEIR_MS + WEIR_S; /* the server resets what is left by itself */
+
+    WEIR_INFO("draining", "timeout_ms=%u connections=%u", timeout_ms, weir_http_server_connections(r->rest_server));
+    weir_gateway_drain(r->gateway);
+    weir_rpc_server_set_serving(r->grpc_server, false);
+    snprintf(key, sizeof key, "%srouters/%s", r->conf.discovery_prefix, r->id);
+    weir_discovery_unregister(r->discovery, key);
+    weir_http_server_drain(r->rest_server, timeout_ms);
+    weir_rpc_server_drain(r->grpc_server, timeout_ms);
+    while (weir_http_server_connections(r->rest_server) > 0 && weir_now_ns() < end_ns)
+        if (told_to_end(20))
+            break;
+}
+
+static void close_all(struct router *r)
+{
+    weir_rpc_server_close(r->grpc_server);
+    for (size_t i = 0; i < r->n_loops; i++)
+        weir_loop_stop(r->loops[i]);
+    for (size_t i = 0; i < r->n_loops; i++)
+        weir_thread_join(&r->threads[i]);
+    if (r->rest_server)
+        weir_http_server_close(r->rest_server);
+    if (r->admin_server)
+        weir_http_server_close(r->admin_server);
+    /* What the closing threads posted, while the callsets are still there. */
+    for (size_t i = 0; i < r->n_loops; i++)
+        weir_loop_turn(r->loops[i], 0);
+    weir_discovery_close(r->discovery);
+    for (size_t i = 0; i < r->n_loops; i++)
+        weir_callset_close(r->sets[i]);
+    weir_fleet_close(r->fleet);
+    weir_rpc_close(r->rpc);
+    for (size_t i = 0; i < r->n_loops; i++)
+        weir_loop_close(r->loops[i]);
+    weir_rpc_api_close(r->api);
+    weir_admin_close(r->admin);
+    weir_gateway_close(r->gateway);
+    weir_keys_close(r->keys);
+}
+
+int main(int argc, char **argv)
+{
+    static struct router router;
+    struct weir_why why = { 0 };
+    enum weir_conf_action action;
+
+    weir_signals_block();
+    weir_crash_report_setup("weir-router");
+    if (weir_conf_open(&spec, argc, argv, &router.conf, &router.parsed, &action, &why) != WEIR_OK) {
+        fprintf(stderr, "weir-router: %s\n", why.text);
+        return 2;
+    }
+    if (action == WEIR_CONF_EXIT) {
+        weir_conf_close(router.parsed);
+        return 0;
+    }
+    router.incarnation = weir_incarnation();
+    weir_ident_id(router.conf.id, "router", router.id, sizeof router.id);
+    weir_err err = weir_log_setup_by_name(router.conf.log_level, router.conf.log_format, "router", router.id, &why);
+    if (err == WEIR_OK)
+        err = open_all(&router, &why);
+    if (err == WEIR_OK) {
+        while (!told_to_end(-1))
+            ;
+        drain(&router);
+    } else {
+        WEIR_ERROR("start_failed", "err=%s why=%s", weir_err_info(err)->name, why.text);
+    }
+    close_all(&router);
+    WEIR_INFO("stopped", "id=%s", router.id);
+    weir_conf_close(router.parsed);
+    return err == WEIR_OK ? 0 : 1;
+}
