@@ -38,7 +38,7 @@ weir_err weir_err_from_grpc(int grpc)
 }
 
 /* [E1] Format into `text`; cut what is too long at a character. */
-static void write_text(char *text, size_t size, const char *fmt, va_list args)
+WEIR_PRINTF(3, 0) static void write_text(char *text, size_t size, const char *fmt, va_list args)
 {
     int n = vsnprintf(text, size, fmt, args);
 

@@ -79,6 +79,7 @@ static bool fail_at(struct weir_json *j, const char *at, const char *what)
     return false;
 }
 
+WEIR_PRINTF(4, 0)
 static bool fail_complaint(struct weir_json *j, const char *path, weir_err err, const char *fmt, va_list args)
 {
     char text[sizeof j->why.text];

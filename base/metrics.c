@@ -135,8 +135,10 @@ struct weir_histogram *weir_histogram(const char *name, const char *labels, cons
     struct family *family = get_family(HISTOGRAM, name, help, bounds, n_bounds);
     struct weir_histogram *h =
         get_series(family, labels, sizeof *h + ((size_t)family->n_bounds + 1) * sizeof h->buckets[0]);
-    h->bounds = family->bounds;
-    h->n_bounds = family->n_bounds;
+    if (!h->bounds) { /* new; an old one may be in use */
+        h->bounds = family->bounds;
+        h->n_bounds = family->n_bounds;
+    }
     pthread_mutex_unlock(&lock);
     return h;
 }
