@@ -35,7 +35,8 @@ struct weir_ring {
 uint64_t weir_ring_hash(struct weir_str id);
 
 /* The first `k` members in the key's order, leaving out those with skip[i] set; skip may be NULL. Writes
- * their places in members[] and returns how many there are. O(n + k log n) mixes and compares. */
+ * their places in members[] and returns how many there are. One mix a member, and a short insertion for those
+ * that get in: made for a small k, right for any. */
 uint32_t weir_ring_pick(const struct weir_ring *ring, uint64_t key, const bool *skip, uint32_t k,
                         uint32_t *ret);
 
