@@ -1,7 +1,7 @@
 /* template.h - chat templates: the Jinja that model makers publish, bounded in time and memory.
  *
- * Compiled once at load, rendered by any thread. Equal, byte for byte, to the jinja2 package set up as transformers
- * sets it (trim_blocks, lstrip_blocks, tojson, raise_exception, strftime_now). */
+ * Compiled once at load, rendered by any thread. Equal, byte for byte, to the jinja2 package set up as
+ * transformers sets it (trim_blocks, lstrip_blocks, tojson, raise_exception, strftime_now). */
 #ifndef WEIR_REPLICA_TEXT_TEMPLATE_H
 #define WEIR_REPLICA_TEXT_TEMPLATE_H
 
@@ -11,7 +11,8 @@
 
 struct weir_template;
 
-/* WEIR_CORRUPT: not a template; `why` names the line. WEIR_UNIMPLEMENTED: a construct we don't know, named. */
+/* WEIR_CORRUPT: not a template; `why` names the line. WEIR_UNIMPLEMENTED: a construct we don't know, named.
+ */
 WEIR_MUST_CHECK weir_err weir_template_compile(struct weir_str source, struct weir_template **ret,
                                                struct weir_why *why);
 void weir_template_close(struct weir_template *t);
@@ -26,12 +27,13 @@ struct weir_template_args {
     struct weir_str bos, eos;
     uint64_t now_unix; /* what strftime_now shows; seconds, UTC */
 };
-/* Appends to `out` (bounded by out->limit). WEIR_INVALID: the template refused the messages (raise_exception), `why`
- * carries its words. WEIR_TOOLARGE: over the bound of steps or bytes. */
-WEIR_MUST_CHECK weir_err weir_template_render(const struct weir_template *t, const struct weir_template_args *args,
-                                              struct weir_buf *out, struct weir_why *why);
-/* The chat_template of <dir>: tokenizer_config.json or chat_template.jinja; WEIR_NOTFOUND when it has none. The text is
- * written to `out`. */
+/* Appends to `out` (bounded by out->limit). WEIR_INVALID: the template refused the messages
+ * (raise_exception), `why` carries its words. WEIR_TOOLARGE: over the bound of steps or bytes. */
+WEIR_MUST_CHECK weir_err weir_template_render(const struct weir_template *t,
+                                              const struct weir_template_args *args, struct weir_buf *out,
+                                              struct weir_why *why);
+/* The chat_template of <dir>: tokenizer_config.json or chat_template.jinja; WEIR_NOTFOUND when it has none.
+ * The text is written to `out`. */
 WEIR_MUST_CHECK weir_err weir_template_load(const char *dir, struct weir_buf *out, struct weir_why *why);
 
 #endif

@@ -1,10 +1,10 @@
 /* tok_added.c - added tokens: found in the text before anything else cuts it.
  *
- * A trie walked from every place where a token may begin; the leftmost match wins, then the longest. Tokens are short
- * and a place that fails costs at most the common prefix, so this is linear in practice and bounded by
- * TOK_TOKEN_BYTES_MAX a byte at worst.
- * A token that is skipped (a special one while specials are text, or half a word) takes its text with it: nothing
- * shorter is looked for inside. Source: the behaviour of the `tokenizers` package. */
+ * A trie walked from every place where a token may begin; the leftmost match wins, then the longest. Tokens
+ * are short and a place that fails costs at most the common prefix, so this is linear in practice and bounded
+ * by TOK_TOKEN_BYTES_MAX a byte at worst. A token that is skipped (a special one while specials are text, or
+ * half a word) takes its text with it: nothing shorter is looked for inside. Source: the behaviour of the
+ * `tokenizers` package. */
 #include "replica/text/tok_int.h"
 
 #include <string.h>
@@ -148,13 +148,15 @@ bool tok_added_scan(struct tok_run *run, const struct tok_trie *trie, struct wei
             start = spaces_before(text, start, done);
         if (added->rstrip)
             at = end = spaces_behind(text, end);
-        if (start > done && !rest(run, (struct weir_str){ text.ptr + done, start - done }, is_first && done == 0))
+        if (start > done &&
+            !rest(run, (struct weir_str){ text.ptr + done, start - done }, is_first && done == 0))
             return false;
         if (!tok_emit(run, added->id))
             return false;
         done = end;
     }
-    return done == text.len || rest(run, (struct weir_str){ text.ptr + done, text.len - done }, is_first && done == 0);
+    return done == text.len ||
+           rest(run, (struct weir_str){ text.ptr + done, text.len - done }, is_first && done == 0);
 }
 
 /* ---- loading ---- */
@@ -202,10 +204,10 @@ static weir_err count_added(struct tok_load *ld, struct weir_str obj, int depth)
     return WEIR_OK;
 }
 
-weir_err tok_load_added(struct tok_load *ld, struct weir_str root)
+weir_err tok_load_added(struct tok_load *ld, struct weir_str list)
 {
     struct weir_tokenizer *tok = ld->tok;
-    weir_err err = tok_each(ld, root, "added_tokens", 0, count_added);
+    weir_err err = tok_each(ld, list, 0, count_added);
 
     if (err != WEIR_OK)
         return err;
@@ -213,5 +215,87 @@ weir_err tok_load_added(struct tok_load *ld, struct weir_str root)
     if (!tok->added)
         return weir_fail(ld->why, WEIR_NOMEM, "no memory for the added tokens");
     tok->n_added = 0;
-    return tok_each(ld, root, "added_tokens", 0, add_added);
+    return tok_each(ld, list, 0, add_added);
+}
+
+/* The file's two lists must agree: one spelling, one id. */
+static weir_err check_added(struct tok_load *ld, const struct tok_added *added)
+{
+    struct weir_tokenizer *tok = ld->tok;
+    const struct weir_str *raw = &ld->raw[added->id];
+    size_t len = 0;
+
+    if (tok->added_1[added->id] != 0)
+        return weir_fail(ld->why, WEIR_CORRUPT, "added_tokens: id %u comes twice", added->id);
+    if (raw->ptr && (raw->len != added->content.len || memcmp(raw->ptr, added->content.ptr, raw->len) != 0))
+        return weir_fail(ld->why, WEIR_CORRUPT, "added_tokens: id %u is \"%.*s\", in model.vocab \"%.*s\"",
+                         added->id, (int)(added->content.len < 64 ? added->content.len : 64),
+                         added->content.ptr, (int)(raw->len < 64 ? raw->len : 64), raw->ptr);
+    char *bytes = weir_arena_alloc(&ld->scratch, added->content.len + 1);
+    if (!bytes)
+        return weir_fail(ld->why, WEIR_NOMEM, "no memory for the added tokens");
+    struct weir_str key = added->content;
+    if (tok->byte_level) {
+        if (!tok_unmap_bytes(added->content, bytes, &len))
+            return WEIR_OK;
+        key = (struct weir_str){ bytes, len };
+    }
+    int32_t id = tok_map_find(&tok->map, tok->keys, key);
+    if (id >= 0 && (uint32_t)id != added->id)
+        return weir_fail(ld->why, WEIR_CORRUPT, "added_tokens: id %u has id %d in model.vocab", added->id,
+                         id);
+    return WEIR_OK;
+}
+
+static weir_err index_into(struct tok_load *ld, struct tok_trie *trie, bool normalized)
+{
+    struct weir_tokenizer *tok = ld->tok;
+    struct weir_str *keys = weir_arena_alloc0(&ld->scratch, ((size_t)tok->n_added + 1) * sizeof *keys);
+    struct tok_run run;
+    size_t n_bytes = 0;
+    weir_err err = keys ? WEIR_OK : WEIR_NOMEM;
+
+    tok_run_init(&run, tok);
+    for (uint32_t i = 0; err == WEIR_OK && i < tok->n_added; i++) {
+        struct weir_str key = tok->added[i].content;
+        if (tok->added[i].normalized != normalized)
+            continue;
+        if (normalized && !tok_normalize(&run, key, &key))
+            err = run.err;
+        char *kept = err == WEIR_OK ? weir_arena_strndup(&ld->scratch, key.ptr, key.len) : NULL;
+        if (err == WEIR_OK && !kept)
+            err = WEIR_NOMEM;
+        keys[i] = (struct weir_str){ kept, key.len };
+        n_bytes += key.len;
+    }
+    tok_run_release(&run);
+    if (err == WEIR_OK)
+        err = tok_trie_init(trie, n_bytes, &tok->arena);
+    if (err != WEIR_OK)
+        return weir_fail(ld->why, err, "no memory for the added tokens");
+    /* Special ones first: of equal spellings the first stays. */
+    for (int special = 1; special >= 0; special--)
+        for (uint32_t i = 0; i < tok->n_added; i++)
+            if (keys[i].len > 0 && tok->added[i].special == (special == 1))
+                tok_trie_add(trie, keys[i], i);
+    return WEIR_OK;
+}
+
+weir_err tok_index_added(struct tok_load *ld)
+{
+    struct weir_tokenizer *tok = ld->tok;
+    weir_err err = WEIR_OK;
+
+    tok->added_1 = weir_arena_alloc0(&tok->arena, ((size_t)tok->n_vocab + 1) * sizeof *tok->added_1);
+    if (!tok->added_1)
+        return weir_fail(ld->why, WEIR_NOMEM, "no memory for the added tokens");
+    for (uint32_t i = 0; err == WEIR_OK && i < tok->n_added; i++) {
+        err = check_added(ld, &tok->added[i]);
+        tok->added_1[tok->added[i].id] = i + 1;
+    }
+    if (err == WEIR_OK)
+        err = index_into(ld, &tok->raw_trie, /* normalized= */ false);
+    if (err == WEIR_OK)
+        err = index_into(ld, &tok->norm_trie, /* normalized= */ true);
+    return err;
 }

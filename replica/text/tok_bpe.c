@@ -1,13 +1,12 @@
 /* tok_bpe.c - byte-pair encoding of one piece.
  *
- * A piece becomes symbols, one a byte (byte-level) or one a character, which are then merged, the lowest rank first
- * and the leftmost of equals. Three things keep that fast without changing the result:
- *   [P1] A piece is cut wherever no merge of the vocabulary joins its two neighbours: the parts are independent.
- *   [P2] A part that spells a token which its own merges lead to is that token; this is found out once a token.
- *   [P3] Parts of more than SHORT_MAX symbols go through a heap: O(n log n) for any text.
- * Unknown characters fall back to byte tokens, then to the unknown token, then to nothing.
- * Memory: the run's scratch, grown to the longest part. Source: Sennrich et al. 2016; the order of ties and of
- * fallbacks follows the `tokenizers` package. */
+ * A piece becomes symbols, one a byte (byte-level) or one a character, which are then merged, the lowest rank
+ * first and the leftmost of equals. Three things keep that fast without changing the result: [P1] A piece is
+ * cut wherever no merge of the vocabulary joins its two neighbours: the parts are independent. [P2] A part
+ * that spells a token which its own merges lead to is that token; this is found out once a token. [P3] Parts
+ * of more than SHORT_MAX symbols go through a heap: O(n log n) for any text. Unknown characters fall back to
+ * byte tokens, then to the unknown token, then to nothing. Memory: the run's scratch, grown to the longest
+ * part. Source: Sennrich et al. 2016; the order of ties and of fallbacks follows the `tokenizers` package. */
 #include "replica/text/tok_int.h"
 
 #include <stdatomic.h>
@@ -105,7 +104,8 @@ static void queue_pair(const struct weir_tokenizer *tok, struct tok_sym *syms, s
         heap_push(h, (uint64_t)syms[i].rank << 32 | (uint32_t)i);
 }
 
-/* Many symbols. `heap` has room for 3 n: each merge takes one entry out and puts two in, and there are fewer than n. */
+/* Many symbols. `heap` has room for 3 n: each merge takes one entry out and puts two in, and there are fewer
+ * than n. */
 static size_t merge_long(const struct weir_tokenizer *tok, struct tok_sym *syms, size_t n, uint64_t *heap)
 {
     struct heap h = { heap, 0 };
@@ -280,7 +280,8 @@ static bool bpe_chars(struct tok_run *run, struct weir_str piece)
             ok = ok && part_add(run, &part, piece, i, (uint32_t)id, c);
         } else if (has_bytes(tok, character)) {
             for (size_t k = 0; ok && k < character.len; k++)
-                ok = part_add(run, &part, piece, i, (uint32_t)tok->byte_ids[(uint8_t)character.ptr[k]], TOK_ODD);
+                ok = part_add(run, &part, piece, i, (uint32_t)tok->byte_ids[(uint8_t)character.ptr[k]],
+                              TOK_ODD);
         } else {
             if (unk && !tok->fuse_unk)
                 ok = part_add(run, &part, piece, i, (uint32_t)tok->unk, TOK_ODD);

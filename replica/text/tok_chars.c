@@ -1,6 +1,7 @@
 /* tok_chars.c - what the tokenizer needs to know about characters.
  *
- * Classes follow the regular expressions and the Unicode tables that the published tokenizer files were made with. */
+ * Classes follow the regular expressions and the Unicode tables that the published tokenizer files were made
+ * with. */
 #include "replica/text/tok_int.h"
 
 #include <utf8proc.h>
@@ -30,8 +31,8 @@ bool tok_is_space(uint32_t c)
 {
     if (c < 0x80)
         return c == ' ' || (c >= '\t' && c <= '\r');
-    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202f || c == 0x205f || c == 0x3000;
+    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
 bool tok_is_word(uint32_t c)

@@ -1,9 +1,9 @@
 /* tok_int.h - the tokenizer's parts. Private to replica/text.
  *
- * A loaded tokenizer is a table: normalizer steps, pre-tokenizer steps, a vocabulary with its merges, added tokens.
- * One call of weir_tokenize is a tok_run: it owns the scratch memory and the ids found so far. Text flows through
- *     added tokens (as written) -> normalizer -> added tokens (normalized) -> pre-tokenizer -> BPE -> ids
- * slice by slice; no step builds a list of its pieces. */
+ * A loaded tokenizer is a table: normalizer steps, pre-tokenizer steps, a vocabulary with its merges, added
+ * tokens. One call of weir_tokenize is a tok_run: it owns the scratch memory and the ids found so far. Text
+ * flows through added tokens (as written) -> normalizer -> added tokens (normalized) -> pre-tokenizer -> BPE
+ * -> ids slice by slice; no step builds a list of its pieces. */
 #ifndef WEIR_REPLICA_TEXT_TOK_INT_H
 #define WEIR_REPLICA_TEXT_TOK_INT_H
 
@@ -15,6 +15,7 @@ enum {
     TOK_TOKEN_BYTES_MAX = 4096, /* of one token's spelling */
     TOK_STEPS_MAX = 16,         /* of a normalizer, pre-tokenizer or decoder */
     TOK_NEST_MAX = 8,           /* Sequence in Sequence */
+    TOK_BEGIN_MAX = 8,          /* ids in front of a text */
 };
 #define TOK_FILE_BYTES_MAX ((size_t)256 << 20)
 #define TOK_TEXT_BYTES_MAX ((size_t)1 << 30)
@@ -29,7 +30,8 @@ struct tok_map {
     uint32_t mask;
 };
 WEIR_MUST_CHECK weir_err tok_map_init(struct tok_map *map, size_t n_max, struct weir_arena *arena);
-int32_t tok_map_find(const struct tok_map *map, const struct weir_str *keys, struct weir_str key); /* -1: none */
+int32_t tok_map_find(const struct tok_map *map, const struct weir_str *keys,
+                     struct weir_str key); /* -1: none */
 /* False when the key is there already. */
 bool tok_map_add(struct tok_map *map, const struct weir_str *keys, uint32_t id);
 
@@ -43,15 +45,19 @@ struct tok_merges {
     uint32_t mask;
 };
 WEIR_MUST_CHECK weir_err tok_merges_init(struct tok_merges *m, size_t n_max, struct weir_arena *arena);
-const struct tok_merge *tok_merges_find(const struct tok_merges *m, uint32_t left, uint32_t right); /* or NULL */
-void tok_merges_put(struct tok_merges *m, const struct tok_merge *merge); /* a pair that comes again: the later rank */
+const struct tok_merge *tok_merges_find(const struct tok_merges *m, uint32_t left,
+                                        uint32_t right); /* or NULL */
+void tok_merges_put(struct tok_merges *m,
+                    const struct tok_merge *merge); /* a pair that comes again: the later rank */
 
-/* Which two neighbouring symbols some merge may join across. False positives are allowed: they cost time only. */
+/* Which two neighbouring symbols some merge may join across. False positives are allowed: they cost time
+ * only. */
 struct tok_cross {
     uint64_t *bits;
     uint32_t mask; /* of the bit number */
 };
-WEIR_MUST_CHECK weir_err tok_cross_init(struct tok_cross *c, size_t n_merges, bool bytes, struct weir_arena *arena);
+WEIR_MUST_CHECK weir_err tok_cross_init(struct tok_cross *c, size_t n_merges, bool bytes,
+                                        struct weir_arena *arena);
 static inline uint32_t tok_cross_bit(const struct tok_cross *c, uint32_t a, uint32_t b)
 {
     if (c->mask == 0xffff)
@@ -80,16 +86,19 @@ bool tok_is_numeric(uint32_t c); /* Nd, Nl, No */
 bool tok_is_punct(uint32_t c);   /* ASCII punctuation and P* */
 /* GPT-2's reversible byte alphabet: the byte that the character stands for, or -1. */
 int tok_byte_of_char(uint32_t c);
-/* The bytes that `text` spells in that alphabet; false when a character is not in it. `ret` has text.len bytes. */
+/* The bytes that `text` spells in that alphabet; false when a character is not in it. `ret` has text.len
+ * bytes. */
 bool tok_unmap_bytes(struct weir_str text, char *ret, size_t *ret_len);
 
 /* ---- regular expressions (tok_regex.c): the one door to PCRE2 ---- */
 
 struct tok_regex;
 /* `pattern` is in Oniguruma's syntax, as tokenizer.json has it. */
-WEIR_MUST_CHECK weir_err tok_regex_open(struct weir_str pattern, struct tok_regex **ret, struct weir_why *why);
+WEIR_MUST_CHECK weir_err tok_regex_open(struct weir_str pattern, struct tok_regex **ret,
+                                        struct weir_why *why);
 void tok_regex_close(struct tok_regex *re);
-/* Finds the first match in text[from, len), which is valid UTF-8. 1: found; 0: none; -1: too hard or no memory. */
+/* Finds the first match in text[from, len), which is valid UTF-8. 1: found; 0: none; -1: too hard or no
+ * memory. */
 int tok_regex_find(const struct tok_regex *re, void **match_data, const char *text, size_t len, size_t from,
                    size_t *ret_start, size_t *ret_end);
 void tok_match_data_free(void *match_data);
@@ -118,17 +127,17 @@ enum tok_norm_kind {
 };
 struct tok_norm_step {
     enum tok_norm_kind kind;
-    bool left, right;         /* STRIP */
-    struct tok_regex *re;     /* REPLACE; NULL: `pattern` */
-    struct weir_str pattern;  /* REPLACE */
-    struct weir_str content;  /* REPLACE, PREPEND */
+    bool left, right;        /* STRIP */
+    struct tok_regex *re;    /* REPLACE; NULL: `pattern` */
+    struct weir_str pattern; /* REPLACE */
+    struct weir_str content; /* REPLACE, PREPEND */
 };
 
 enum tok_pre_kind {
-    TOK_PRE_SPLIT,      /* by regex or literal */
-    TOK_PRE_CLASS,      /* by a class of characters */
-    TOK_PRE_METASPACE,  /* spaces become `literal`; perhaps one in front */
-    TOK_PRE_ADD_SPACE,  /* ByteLevel's add_prefix_space */
+    TOK_PRE_SPLIT,     /* by regex or literal */
+    TOK_PRE_CLASS,     /* by a class of characters */
+    TOK_PRE_METASPACE, /* spaces become `literal`; perhaps one in front */
+    TOK_PRE_ADD_SPACE, /* ByteLevel's add_prefix_space */
 };
 enum tok_behavior { TOK_REMOVED, TOK_ISOLATED, TOK_MERGED_PREVIOUS, TOK_MERGED_NEXT, TOK_CONTIGUOUS };
 enum tok_prepend { TOK_PREPEND_NEVER, TOK_PREPEND_FIRST, TOK_PREPEND_ALWAYS };
@@ -167,9 +176,9 @@ struct tok_trie {
         uint8_t byte;
     } * edges; /* open addressing over (node, byte) */
     uint32_t mask;
-    uint32_t root[256];  /* child of the root, 0 = none */
-    uint32_t *added_1;   /* by node: index of the added token that ends here, + 1 */
-    uint32_t n_nodes;    /* node 0 is the root; at most n_nodes_max */
+    uint32_t root[256]; /* child of the root, 0 = none */
+    uint32_t *added_1;  /* by node: index of the added token that ends here, + 1 */
+    uint32_t n_nodes;   /* node 0 is the root; at most n_nodes_max */
     uint32_t n_nodes_max;
     bool any;
 };
@@ -179,7 +188,7 @@ struct weir_tokenizer {
     uint8_t hash[32];
 
     /* the model */
-    bool byte_level;        /* spellings are raw bytes; else characters */
+    bool byte_level; /* spellings are raw bytes; else characters */
     bool byte_fallback, fuse_unk, ignore_merges;
     int32_t unk;            /* -1: none; unknown symbols vanish */
     uint32_t n_vocab;       /* ids are below this */
@@ -192,8 +201,8 @@ struct weir_tokenizer {
     bool all_bytes;         /* every "<0xXX>" is there */
     struct tok_merges merges;
     struct tok_cross cross;
-    /* By id: does merging its spelling give just this token? Threads fill it in as they find out; whoever computes it
-     * finds the same, so relaxed is enough. 0 = not known, 1 = yes, 2 = no. */
+    /* By id: does merging its spelling give just this token? Threads fill it in as they find out; whoever
+     * computes it finds the same, so relaxed is enough. 0 = not known, 1 = yes, 2 = no. */
     _Atomic uint8_t *whole;
 
     struct tok_norm_step norm[TOK_STEPS_MAX];
@@ -206,7 +215,7 @@ struct weir_tokenizer {
     uint32_t *added_1; /* by id: index in `added` + 1 */
     struct tok_trie raw_trie, norm_trie;
 
-    int32_t *begin; /* ids in front of a text */
+    int32_t begin[TOK_BEGIN_MAX]; /* ids in front of a text */
     uint32_t n_begin;
     struct weir_str bos, eos;
 };
@@ -237,6 +246,8 @@ struct tok_run {
 };
 #define TOK_ODD UINT32_MAX /* a byte token or the unknown token: no cut beside it */
 
+void tok_run_init(struct tok_run *run, const struct weir_tokenizer *tok);
+void tok_run_release(struct tok_run *run);
 /* Each returns false once the run has failed. */
 bool tok_fail(struct tok_run *run, weir_err err, const char *text);
 bool tok_emit(struct tok_run *run, uint32_t id);
@@ -259,20 +270,33 @@ bool tok_added_scan(struct tok_run *run, const struct tok_trie *trie, struct wei
 struct tok_load {
     struct weir_tokenizer *tok;
     struct weir_arena scratch;
+    struct weir_str specials; /* the post-processor's special_tokens */
+    bool in_text;             /* its template's text has begun */
+    bool fused;               /* decoder steps from here on see the whole text */
+    struct weir_str *raw;     /* by id: the spelling in the file; in scratch */
     struct weir_why *why;
 };
-/* Members of an object whose text is known to be well-formed. Absent and null leave *ret alone. */
-WEIR_MUST_CHECK weir_err tok_get_raw(struct tok_load *ld, struct weir_str obj, const char *key, struct weir_str *ret);
-WEIR_MUST_CHECK weir_err tok_get_str(struct tok_load *ld, struct weir_str obj, const char *key, struct weir_str *ret);
+/* Members of an object whose text is known to be well-formed. Absent and null leave *ret alone; of a key that
+ * comes twice the last counts. */
+WEIR_MUST_CHECK weir_err tok_get_raws(struct tok_load *ld, struct weir_str obj, const char *const *keys,
+                                      int n, struct weir_str *ret);
+WEIR_MUST_CHECK weir_err tok_get_raw(struct tok_load *ld, struct weir_str obj, const char *key,
+                                     struct weir_str *ret);
+WEIR_MUST_CHECK weir_err tok_get_str(struct tok_load *ld, struct weir_str obj, const char *key,
+                                     struct weir_str *ret);
 WEIR_MUST_CHECK weir_err tok_get_bool(struct tok_load *ld, struct weir_str obj, const char *key, bool *ret);
 WEIR_MUST_CHECK weir_err tok_get_size(struct tok_load *ld, struct weir_str obj, const char *key, size_t *ret);
 /* {"String": ...} or {"Regex": ...} */
 WEIR_MUST_CHECK weir_err tok_get_pattern(struct tok_load *ld, struct weir_str obj, struct tok_regex **ret_re,
                                          struct weir_str *ret_literal);
-WEIR_MUST_CHECK weir_err tok_keep(struct tok_load *ld, struct weir_str text, struct weir_str *ret); /* for good */
-/* Calls `fn` for each component of the list member `key`, in order. */
-WEIR_MUST_CHECK weir_err tok_each(struct tok_load *ld, struct weir_str obj, const char *key, int depth,
-                                  weir_err (*fn)(struct tok_load *ld, struct weir_str obj, int depth));
+WEIR_MUST_CHECK weir_err tok_keep(struct tok_load *ld, struct weir_str text,
+                                  struct weir_str *ret); /* for good */
+typedef weir_err tok_load_fn(struct tok_load *ld, struct weir_str obj, int depth);
+/* Calls `fn` for each element of an array (raw JSON; ptr NULL = none), with depth + 1. */
+WEIR_MUST_CHECK weir_err tok_each(struct tok_load *ld, struct weir_str list, int depth, tok_load_fn *fn);
+/* The same for the member `key` of an object. */
+WEIR_MUST_CHECK weir_err tok_each_of(struct tok_load *ld, struct weir_str obj, const char *key, int depth,
+                                     tok_load_fn *fn);
 WEIR_MUST_CHECK weir_err tok_unknown(struct tok_load *ld, const char *what, struct weir_str kind);
 
 /* One component each; `obj` is its raw JSON. */
@@ -282,10 +306,12 @@ WEIR_MUST_CHECK weir_err tok_load_decoder(struct tok_load *ld, struct weir_str o
 WEIR_MUST_CHECK weir_err tok_load_post(struct tok_load *ld, struct weir_str obj, int depth);
 WEIR_MUST_CHECK weir_err tok_load_model(struct tok_load *ld, struct weir_str obj);
 WEIR_MUST_CHECK weir_err tok_load_added(struct tok_load *ld, struct weir_str list);
-/* After the above: what each id decodes to. */
+/* Behind both: checks the added tokens against the vocabulary and makes them findable. */
+WEIR_MUST_CHECK weir_err tok_index_added(struct tok_load *ld);
+/* Behind the model, the added tokens and the decoder: what each id decodes to. */
 WEIR_MUST_CHECK weir_err tok_load_bytes(struct tok_load *ld);
 /* Both files as bytes; `config` may be empty. What weir_tokenizer_open does behind reading them. */
-WEIR_MUST_CHECK weir_err tok_open_bytes(struct weir_str json, struct weir_str config, struct weir_tokenizer **ret,
-                                        struct weir_why *why);
+WEIR_MUST_CHECK weir_err tok_open_bytes(struct weir_str json, struct weir_str config,
+                                        struct weir_tokenizer **ret, struct weir_why *why);
 
 #endif

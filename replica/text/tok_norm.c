@@ -1,9 +1,8 @@
 /* tok_norm.c - the normalizer: text before it is cut.
  *
- * Unicode forms: decompose by utf8proc's tables, order the marks, compose. The ordering is ours, because utf8proc's is
- * quadratic in a run of marks, and a user can send a megabyte of them.
- *   [U1] Marks are ordered by a stable counting sort: linear in the run.
- * Most text is in form C already, and is passed on as it is. */
+ * Unicode forms: decompose by utf8proc's tables, order the marks, compose. The ordering is ours, because
+ * utf8proc's is quadratic in a run of marks, and a user can send a megabyte of them. [U1] Marks are ordered
+ * by a stable counting sort: linear in the run. Most text is in form C already, and is passed on as it is. */
 #include "replica/text/tok_int.h"
 
 #include <string.h>
@@ -43,7 +42,8 @@ static bool decompose(struct weir_str text, bool compat, struct chars *ret)
         i += tok_char(text.ptr + i, &c);
         if (!chars_reserve(ret, 32)) /* the longest decomposition has 18 */
             return false;
-        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, ret->at + ret->n, 32, options, &boundary);
+        utf8proc_ssize_t n =
+            utf8proc_decompose_char((utf8proc_int32_t)c, ret->at + ret->n, 32, options, &boundary);
         if (n < 0 || n > 32)
             return false;
         ret->n += (size_t)n;
@@ -71,7 +71,8 @@ static void insert_run(int32_t *run, size_t n)
     for (size_t i = 1; i < n; i++) {
         int32_t c = run[i];
         size_t k = i;
-        for (; k > 0 && utf8proc_get_property(run[k - 1])->combining_class > utf8proc_get_property(c)->combining_class;
+        for (; k > 0 &&
+               utf8proc_get_property(run[k - 1])->combining_class > utf8proc_get_property(c)->combining_class;
              k--)
             run[k] = run[k - 1];
         run[k] = c;
@@ -119,7 +120,8 @@ static bool unicode_form(struct weir_str text, bool compat, bool composed, struc
     bool ok = decompose(text, compat, &c) && order_marks(&c);
 
     if (ok && composed) {
-        utf8proc_ssize_t n = utf8proc_normalize_utf32(c.at, (utf8proc_ssize_t)c.n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        utf8proc_ssize_t n =
+            utf8proc_normalize_utf32(c.at, (utf8proc_ssize_t)c.n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         ok = n >= 0;
         c.n = ok ? (size_t)n : 0;
     }
@@ -180,7 +182,8 @@ static struct weir_str strip(struct weir_str text, bool left, bool right)
     return text;
 }
 
-static bool replace(struct tok_run *run, const struct tok_norm_step *step, struct weir_str text, struct weir_buf *out)
+static bool replace(struct tok_run *run, const struct tok_norm_step *step, struct weir_str text,
+                    struct weir_buf *out)
 {
     struct tok_matcher matcher = { .re = step->re, .literal = step->pattern };
     size_t prev = 0, start, end;
@@ -319,7 +322,7 @@ weir_err tok_load_norm(struct tok_load *ld, struct weir_str obj, int depth)
         if (weir_str_eq(kind, plain[i].name))
             return add_step(ld, (struct tok_norm_step){ .kind = plain[i].kind });
     if (weir_str_eq(kind, "Sequence"))
-        return tok_each(ld, obj, "normalizers", depth, tok_load_norm);
+        return tok_each_of(ld, obj, "normalizers", depth, tok_load_norm);
     if (weir_str_eq(kind, "Strip"))
         return load_strip(ld, obj);
     if (weir_str_eq(kind, "Prepend"))

@@ -1,8 +1,8 @@
 /* tok_pre.c - the pre-tokenizer: where a text is cut before it is encoded.
  *
- * A chain of steps; each cuts its slice and hands the parts on at once, so that nothing is listed and a text with too
- * many tokens stops early. Steps that change the text (Metaspace, a space in front) write it to a buffer of their own.
- * Source: the behaviour of the `tokenizers` package. */
+ * A chain of steps; each cuts its slice and hands the parts on at once, so that nothing is listed and a text
+ * with too many tokens stops early. Steps that change the text (Metaspace, a space in front) write it to a
+ * buffer of their own. Source: the behaviour of the `tokenizers` package. */
 #include "replica/text/tok_int.h"
 
 #include <string.h>
@@ -14,7 +14,8 @@ static bool hand_on(struct tok_run *run, uint32_t i_step, struct weir_str slice,
 {
     if (start == end)
         return true;
-    return tok_pre(run, i_step + 1, (struct weir_str){ slice.ptr + start, end - start }, is_first && start == 0);
+    return tok_pre(run, i_step + 1, (struct weir_str){ slice.ptr + start, end - start },
+                   is_first && start == 0);
 }
 
 /* Joins segments as the behaviour says. A segment waits until it is known what comes after it. */
@@ -251,7 +252,8 @@ static weir_err load_byte_level(struct tok_load *ld, struct weir_str obj)
 
 static weir_err load_class(struct tok_load *ld, bool (*in_class)(uint32_t), enum tok_behavior behavior)
 {
-    return add_step(ld, (struct tok_pre_step){ .kind = TOK_PRE_CLASS, .behavior = behavior, .in_class = in_class });
+    return add_step(
+        ld, (struct tok_pre_step){ .kind = TOK_PRE_CLASS, .behavior = behavior, .in_class = in_class });
 }
 
 static weir_err load_digits(struct tok_load *ld, struct weir_str obj)
@@ -331,7 +333,7 @@ weir_err tok_load_pre(struct tok_load *ld, struct weir_str obj, int depth)
     if (ld->tok->byte_level) /* later steps would see the byte alphabet */
         return tok_unknown(ld, "pre_tokenizer: a step behind ByteLevel,", kind);
     if (weir_str_eq(kind, "Sequence"))
-        return tok_each(ld, obj, "pretokenizers", depth, tok_load_pre);
+        return tok_each_of(ld, obj, "pretokenizers", depth, tok_load_pre);
     if (weir_str_eq(kind, "ByteLevel"))
         return load_byte_level(ld, obj);
     if (weir_str_eq(kind, "Split"))

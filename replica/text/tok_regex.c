@@ -1,12 +1,11 @@
 /* tok_regex.c - the one door to PCRE2.
  *
- * The files' patterns are in Oniguruma's (Ruby's) syntax. Where the two read the same pattern differently it is
- * rewritten, and what can't be is refused by name: a pattern that means something else would give wrong tokens
- * without a sound. Texts are checked to be UTF-8 once, by the caller: PCRE2 would check the rest of the text again on
- * every match, which is quadratic.
- * Bounds: JIT code runs on the machine's stack; a match that needs more is done again by the interpreter under
- * limits of steps and heap.
- * Threads: a compiled pattern is only read; match data belong to a run. */
+ * The files' patterns are in Oniguruma's (Ruby's) syntax. Where the two read the same pattern differently it
+ * is rewritten, and what can't be is refused by name: a pattern that means something else would give wrong
+ * tokens without a sound. Texts are checked to be UTF-8 once, by the caller: PCRE2 would check the rest of
+ * the text again on every match, which is quadratic. Bounds: JIT code runs on the machine's stack; a match
+ * that needs more is done again by the interpreter under limits of steps and heap. Threads: a compiled
+ * pattern is only read; match data belong to a run. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -83,7 +82,8 @@ static weir_err rewrite_escape(struct rewrite *rw)
             return refuse(rw, "escape", 2);
         weir_buf_add(&rw->out, rw->in.ptr + rw->at, 2);
     } else {
-        weir_buf_add(&rw->out, rw->in.ptr + rw->at, 2); /* a longer character's other bytes follow by themselves */
+        weir_buf_add(&rw->out, rw->in.ptr + rw->at,
+                     2); /* a longer character's other bytes follow by themselves */
     }
     rw->at += 2;
     return WEIR_OK;
@@ -211,14 +211,15 @@ static weir_err compile(struct tok_regex *re, struct weir_str pattern, struct we
     pcre2_set_match_limit(re->limits, MATCH_STEPS_MAX);
     pcre2_set_heap_limit(re->limits, MATCH_HEAP_KIB_MAX);
     /* In Ruby ^ and $ are those of lines. */
-    re->code = pcre2_compile((PCRE2_SPTR)pattern.ptr, pattern.len,
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
-                             &code, &offset, opts);
+    re->code =
+        pcre2_compile((PCRE2_SPTR)pattern.ptr, pattern.len,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                      &code, &offset, opts);
     if (!re->code) {
         char text[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-        err = weir_fail(why, code == PCRE2_ERROR_NOMEMORY ? WEIR_NOMEM : WEIR_CORRUPT, "a pattern does not compile: %s",
-                        text);
+        err = weir_fail(why, code == PCRE2_ERROR_NOMEMORY ? WEIR_NOMEM : WEIR_CORRUPT,
+                        "a pattern does not compile: %s", text);
         goto done;
     }
     re->jit = pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE) == 0;
@@ -288,8 +289,8 @@ int tok_regex_find(const struct tok_regex *re, void **match_data, const char *te
     if (re->jit)
         rc = pcre2_jit_match(re->code, (PCRE2_SPTR)text, len, from, 0, *match_data, re->limits);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(re->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, *match_data,
-                         re->limits);
+        rc = pcre2_match(re->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                         *match_data, re->limits);
     if (rc == PCRE2_ERROR_NOMATCH)
         return 0;
     if (rc < 0)

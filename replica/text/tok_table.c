@@ -1,7 +1,7 @@
 /* tok_table.c - the vocabulary's tables: spelling to id, pair to merge, and which neighbours may ever join.
  *
- * Built once at load, at most half full, then only read. The hash is not seeded: what goes in comes from the model's
- * file, what users send is only looked up. */
+ * Built once at load, at most half full, then only read. The hash is not seeded: what goes in comes from the
+ * model's file, what users send is only looked up. */
 #include "replica/text/tok_int.h"
 
 #include <string.h>
@@ -27,8 +27,8 @@ weir_err tok_map_init(struct tok_map *map, size_t n_max, struct weir_arena *aren
 }
 
 /* The key's slot, or the free one where it would go. */
-static struct tok_map_slot *map_slot(const struct tok_map *map, const struct weir_str *keys, struct weir_str key,
-                                     uint32_t *ret_tag)
+static struct tok_map_slot *map_slot(const struct tok_map *map, const struct weir_str *keys,
+                                     struct weir_str key, uint32_t *ret_tag)
 {
     uint64_t hash = weir_hash64(key.ptr, key.len, 0);
     uint32_t tag = (uint32_t)(hash >> 32);

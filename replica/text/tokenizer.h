@@ -13,27 +13,32 @@
 
 struct weir_tokenizer;
 
-/* Reads <dir>/tokenizer.json and tokenizer_config.json (special tokens). WEIR_IO: no such file. WEIR_CORRUPT: malformed or
- * inconsistent; `why` names the member. WEIR_UNIMPLEMENTED: a kind of normalizer, pre-tokenizer, ... we don't know. */
-WEIR_MUST_CHECK weir_err weir_tokenizer_open(const char *dir, struct weir_tokenizer **ret, struct weir_why *why);
+/* Reads <dir>/tokenizer.json and tokenizer_config.json (special tokens). WEIR_IO: no such file. WEIR_CORRUPT:
+ * malformed or inconsistent; `why` names the member. WEIR_UNIMPLEMENTED: a kind of normalizer, pre-tokenizer,
+ * ... we don't know. */
+WEIR_MUST_CHECK weir_err weir_tokenizer_open(const char *dir, struct weir_tokenizer **ret,
+                                             struct weir_why *why);
 void weir_tokenizer_close(struct weir_tokenizer *tok);
 
 struct weir_tokens {
     int32_t *ids;
     size_t n;
 };
-/* Ids go into the arena. parse_special: text that spells an added special token becomes that token (what templates
- * need); otherwise it stays text. add_bos: the post-processor's begin token in front, where the model has one.
- * WEIR_INVALID: not UTF-8. WEIR_TOOLARGE: more than max tokens (stops early). Any thread. */
-WEIR_MUST_CHECK weir_err weir_tokenize(const struct weir_tokenizer *tok, struct weir_str text, bool parse_special,
-                                       bool add_bos, size_t n_max, struct weir_arena *arena, struct weir_tokens *ret,
+/* Ids go into the arena. parse_special: text that spells an added special token becomes that token (what
+ * templates need); otherwise it stays text. add_bos: the post-processor's begin token in front, where the
+ * model has one. WEIR_INVALID: not UTF-8. WEIR_TOOLARGE: more than max tokens (stops early). Any thread. */
+WEIR_MUST_CHECK weir_err weir_tokenize(const struct weir_tokenizer *tok, struct weir_str text,
+                                       bool parse_special, bool add_bos, size_t n_max,
+                                       struct weir_arena *arena, struct weir_tokens *ret,
                                        struct weir_why *why);
 
 size_t weir_tokenizer_vocab(const struct weir_tokenizer *tok); /* ids are below this */
-/* The token's own bytes, perhaps half a character; empty for a special token or an unknown id unless with_special. */
+/* The token's own bytes, perhaps half a character; empty for a special token or an unknown id unless
+ * with_special. */
 struct weir_str weir_token_bytes(const struct weir_tokenizer *tok, int32_t id, bool with_special);
 bool weir_token_is_special(const struct weir_tokenizer *tok, int32_t id);
-int32_t weir_token_id(const struct weir_tokenizer *tok, struct weir_str token); /* an added token's id, else -1 */
+int32_t weir_token_id(const struct weir_tokenizer *tok,
+                      struct weir_str token); /* an added token's id, else -1 */
 /* bos / eos as tokenizer_config.json names them; empty when none. */
 struct weir_str weir_tokenizer_bos(const struct weir_tokenizer *tok);
 struct weir_str weir_tokenizer_eos(const struct weir_tokenizer *tok);
@@ -46,7 +51,8 @@ struct weir_detok {
     uint8_t n_held;
 };
 void weir_detok_init(struct weir_detok *d);
-/* Appends the whole characters that this token completes. A byte that can't belong to UTF-8 becomes U+FFFD. */
+/* Appends the whole characters that this token completes. A byte that can't belong to UTF-8 becomes U+FFFD.
+ */
 void weir_detok_push(struct weir_detok *d, struct weir_str token_bytes, struct weir_buf *out);
 void weir_detok_finish(struct weir_detok *d, struct weir_buf *out); /* what is held becomes U+FFFD */
 
@@ -57,9 +63,10 @@ WEIR_MUST_CHECK weir_err weir_stop_compile(const struct weir_str *stops, int n, 
 struct weir_stop_state {
     struct weir_buf held; /* text that may be the start of a stop string */
 };
-/* Feeds text; appends to `out` what can no longer be part of a stop string. True when a stop string was met: `out`
- * then ends just before it. The set may be NULL (no stop strings). */
-bool weir_stop_push(const struct weir_stop *set, struct weir_stop_state *st, struct weir_str text, struct weir_buf *out);
+/* Feeds text; appends to `out` what can no longer be part of a stop string. True when a stop string was met:
+ * `out` then ends just before it. The set may be NULL (no stop strings). */
+bool weir_stop_push(const struct weir_stop *set, struct weir_stop_state *st, struct weir_str text,
+                    struct weir_buf *out);
 void weir_stop_finish(struct weir_stop_state *st, struct weir_buf *out); /* releases what was held */
 void weir_stop_release(struct weir_stop_state *st);
 
