@@ -21,12 +21,14 @@
 
 #define LEASE_TTL_MIN_S 2 /* etcd's own least TTL, rounded up */
 #define LEASE_TTL_MAX_S 3600
+#define KEY_MAX 1024      /* of a registration */
 #define BEAT_EVERY WEIR_S /* for the watchdog */
 
 struct weir_discovery {
     const struct disc_provider_ops *ops;
     struct disc_provider *provider;
     struct source src;
+    char prefix[DISC_PREFIX_MAX + 1];
     struct regs regs;
     struct weir_thread thread;
     atomic_bool is_stopping; /* release by close, acquire by the loop */
@@ -108,6 +110,7 @@ weir_err weir_discovery_open(const struct weir_discovery_opts *opts, struct weir
         return weir_fail(why, WEIR_NOMEM, "discovery: no memory");
     pthread_mutex_init(&d->lock, NULL);
     regs_init(&d->regs);
+    memcpy(d->prefix, opts->prefix, strlen(opts->prefix) + 1);
     d->on_snapshot = opts->on_snapshot;
     d->ctx = opts->ctx;
     d->n_snapshots = weir_counter("weir_discovery_snapshots_total", "", "snapshots of the fleet published");
@@ -179,6 +182,10 @@ static bool ignores_registrations(struct weir_discovery *d, const char *key)
 
 weir_err weir_discovery_register(struct weir_discovery *d, const char *key, struct weir_str value)
 {
+    /* A key outside the prefix would never show in the view, and look as if somebody kept deleting it. */
+    size_t n = strlen(d->prefix), len = strlen(key);
+    if (len <= n || len > KEY_MAX || memcmp(key, d->prefix, n) != 0)
+        return WEIR_INVALID;
     if (ignores_registrations(d, key))
         return WEIR_OK;
     weir_err rc = regs_set(&d->regs, key, value);

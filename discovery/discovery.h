@@ -59,7 +59,8 @@ WEIR_MUST_CHECK weir_err weir_discovery_open(const struct weir_discovery_opts *o
 void weir_discovery_close(struct weir_discovery *d); /* revokes the lease, so that we leave at once */
 
 /* Keep `key` = `value` alive under a lease of ours, put again whenever the lease was lost; calling it again
- * changes the value. Any thread. A static file takes no registrations: they are ignored with one log line. */
+ * changes the value. Any thread. A static file takes no registrations: they are ignored with one log line.
+ * WEIR_INVALID: the key is not below the prefix. WEIR_TOOLARGE: over 64 KiB. WEIR_FULL: over 64 keys. */
 WEIR_MUST_CHECK weir_err weir_discovery_register(struct weir_discovery *d, const char *key,
                                                  struct weir_str value);
 void weir_discovery_unregister(struct weir_discovery *d, const char *key); /* deletes the key soon */
@@ -99,8 +100,8 @@ struct weir_router_record {
     uint64_t started_s;
 };
 struct weir_arena;
-/* Strings point into the value or the arena. WEIR_INVALID names the field; the caller skips and counts the
- * record. */
+/* Strings point into the value or the arena. WEIR_INVALID names the field; it is counted here
+ * (weir_discovery_bad_records_total) and the caller skips the record. */
 WEIR_MUST_CHECK weir_err weir_replica_record_parse(struct weir_str json, struct weir_arena *arena,
                                                    struct weir_replica_record *ret, struct weir_why *why);
 WEIR_MUST_CHECK weir_err weir_router_record_parse(struct weir_str json, struct weir_arena *arena,

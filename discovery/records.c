@@ -69,7 +69,10 @@ static weir_err finish(struct weir_json *j, const char *what, struct weir_why *w
     weir_counter_add(
         weir_counter("weir_discovery_bad_records_total", "", "records of the fleet's view not understood"),
         1);
-    return weir_fail_param(why, inner.param, rc, "%s record: %s", what, inner.text);
+    /* json names the place in its own complaints (wrong type, malformed) but not in ours. */
+    bool is_named = inner.param[0] && strncmp(inner.text, inner.param, strlen(inner.param)) == 0;
+    return weir_fail_param(why, inner.param, rc, "%s record: %s%s%s", what, is_named ? "" : inner.param,
+                           is_named || !inner.param[0] ? "" : " ", inner.text);
 }
 
 weir_err weir_replica_record_parse(struct weir_str json, struct weir_arena *arena,
