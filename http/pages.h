@@ -11,8 +11,8 @@ struct weir_page {
     int (*write)(void *ctx, struct weir_buf *out);
 };
 
-/* Answers req from the table: GET and HEAD; another method is 405. False when no page has this path: req is still the
- * caller's. */
+/* Answers req from the table: GET and HEAD; another method is 405. False when no page has this path: req is
+ * still the caller's. */
 bool weir_pages_respond(const struct weir_page *pages, size_t n_pages, void *ctx, struct weir_http_req *req);
 
 /* Pages that every process has. */

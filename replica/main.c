@@ -1,7 +1,7 @@
 /* main.c - weir-replica: loads a model folder, serves routers, keeps its registration alive, drains.
  *
- * Draining (SIGTERM): the registration goes, attached routers are told, running requests finish within drain_timeout_ms.
- * A second signal ends the wait. Threads: main starts and stops the others. */
+ * Draining (SIGTERM): the registration goes, attached routers are told, running requests finish within
+ * drain_timeout_ms. A second signal ends the wait. Threads: main starts and stops the others. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -127,7 +127,8 @@ static weir_err open_template(struct replica *r, struct weir_why *why)
         weir_sha256(text.ptr, text.len, r->template_hash);
         err = weir_template_compile(text, &r->chat_template, why);
     } else if (err == WEIR_NOTFOUND) {
-        WEIR_WARN("no_chat_template", "model_dir=%s chat is refused, completions are served", r->conf.model_dir);
+        WEIR_WARN("no_chat_template", "model_dir=%s chat is refused, completions are served",
+                  r->conf.model_dir);
         err = WEIR_OK;
     }
     weir_buf_release(&source);
@@ -160,8 +161,8 @@ static weir_err open_model(struct replica *r, struct weir_why *why)
     if (err != WEIR_OK)
         return err;
     const struct weir_engine_info *info = weir_engine_info(r->engine);
-    WEIR_INFO("model_loaded", "architecture=%s backend=%s parameters=%llu context=%u ms=%llu", info->architecture,
-              info->backend, (unsigned long long)info->n_params, info->n_context,
+    WEIR_INFO("model_loaded", "architecture=%s backend=%s parameters=%llu context=%u ms=%llu",
+              info->architecture, info->backend, (unsigned long long)info->n_params, info->n_context,
               (unsigned long long)((weir_now_ns() - begin_ns) / WEIR_MS));
     return WEIR_OK;
 }
@@ -220,15 +221,15 @@ static weir_err announce(struct replica *r, struct weir_why *why)
 
     weir_ident_address(r->conf.advertise_grpc, r->conf.grpc_listen, weir_rpc_server_port(r->server), r->grpc,
                        sizeof r->grpc);
-    weir_ident_address(r->conf.advertise_admin, r->conf.admin_listen, weir_http_server_port(r->admin_server), r->admin,
-                       sizeof r->admin);
-    record = (struct weir_replica_record){ weir_str(r->id),    weir_str(r->model),  weir_str(r->grpc),
+    weir_ident_address(r->conf.advertise_admin, r->conf.admin_listen, weir_http_server_port(r->admin_server),
+                       r->admin, sizeof r->admin);
+    record = (struct weir_replica_record){ weir_str(r->id),    weir_str(r->model), weir_str(r->grpc),
                                            weir_str(r->admin), weir_incarnation(), weir_wall_ns() / WEIR_S };
     snprintf(r->key, sizeof r->key, "%sreplicas/%s/%s", r->conf.discovery_prefix, r->model, r->id);
     weir_buf_init(&value, 0);
     weir_replica_record_write(&value, &record);
-    weir_err err =
-        weir_discovery_register(r->discovery, r->key, (struct weir_str){ weir_buf_ptr(&value), weir_buf_len(&value) });
+    weir_err err = weir_discovery_register(r->discovery, r->key,
+                                           (struct weir_str){ weir_buf_ptr(&value), weir_buf_len(&value) });
     weir_buf_release(&value);
     if (err != WEIR_OK)
         return weir_fail(why, err, "could not register %s", r->key);
@@ -246,7 +247,10 @@ static void name_model(struct replica *r)
     for (size_t len = strlen(folder); len > 1 && folder[len - 1] == '/'; len--)
         folder[len - 1] = '\0';
     const char *slash = strrchr(folder, '/');
-    snprintf(r->model, sizeof r->model, "%.200s", r->conf.model_name[0] ? r->conf.model_name : slash ? slash + 1 : folder);
+    snprintf(r->model, sizeof r->model, "%.200s",
+             r->conf.model_name[0] ? r->conf.model_name
+             : slash               ? slash + 1
+                                   : folder);
 }
 
 static weir_err open_all(struct replica *r, struct weir_why *why)
@@ -324,7 +328,8 @@ int main(int argc, char **argv)
     }
     name_model(&replica);
     weir_ident_id(replica.conf.id, "replica", replica.id, sizeof replica.id);
-    weir_err err = weir_log_setup_by_name(replica.conf.log_level, replica.conf.log_format, "replica", replica.id, &why);
+    weir_err err =
+        weir_log_setup_by_name(replica.conf.log_level, replica.conf.log_format, "replica", replica.id, &why);
     if (err == WEIR_OK)
         err = open_all(&replica, &why);
     bool failed = err != WEIR_OK;

@@ -2,9 +2,9 @@
  *
  *   loops <- callsets <- gateway, rpc api, admin;  rpc <- fleet <- callsets;  discovery -> keys, fleet
  *
- * Draining (SIGTERM): not ready, registration gone, no new connections; open calls finish within drain_timeout_ms; what
- * is left then is cancelled. A second signal ends the wait. Threads: main starts and stops the others, and runs a loop's
- * left-over tasks once its thread is gone. */
+ * Draining (SIGTERM): not ready, registration gone, no new connections; open calls finish within
+ * drain_timeout_ms; what is left then is cancelled. A second signal ends the wait. Threads: main starts and
+ * stops the others, and runs a loop's left-over tasks once its thread is gone. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -79,7 +79,8 @@ static weir_err open_fabric(struct router *r, struct weir_why *why)
         .router = r->id,
         .incarnation = r->incarnation,
         .prefix = r->conf.discovery_prefix,
-        .tls = { or_null(r->conf.fabric_tls_ca), or_null(r->conf.fabric_tls_cert), or_null(r->conf.fabric_tls_key), NULL },
+        .tls = { or_null(r->conf.fabric_tls_ca), or_null(r->conf.fabric_tls_cert),
+                 or_null(r->conf.fabric_tls_key), NULL },
     };
     weir_err err = weir_rpc_open((int)r->conf.cq_threads, &r->rpc, why);
 
@@ -93,7 +94,10 @@ static weir_err open_loops(struct router *r, struct weir_why *why)
 {
     struct weir_callset_opts opts;
     long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = r->conf.io_threads ? r->conf.io_threads : n_cores < 1 ? 1 : n_cores > 8 ? 8 : (size_t)n_cores;
+    size_t wanted = r->conf.io_threads ? r->conf.io_threads
+                    : n_cores < 1      ? 1
+                    : n_cores > 8      ? 8
+                                       : (size_t)n_cores;
 
     weir_callset_opts_init(&opts);
     opts.calls_max = r->conf.calls_max;
@@ -135,7 +139,8 @@ static weir_err open_services(struct router *r, struct weir_why *why)
     weir_err err = weir_gateway_open(&gateway, &r->gateway, why);
 
     if (err == WEIR_OK) {
-        struct weir_admin_opts admin = { r->id,      r->conf.discovery_prefix, r->fleet, r->gateway,
+        struct weir_admin_opts admin = { r->id,        r->conf.discovery_prefix,
+                                         r->fleet,     r->gateway,
                                          r->discovery, r->parsed };
         err = weir_admin_open(&admin, &r->admin, why);
     }
@@ -168,7 +173,8 @@ static weir_err open_listeners(struct router *r, struct weir_why *why)
     struct weir_http_hooks admin_hooks = weir_admin_hooks(r->admin);
     struct weir_rpc_server_opts grpc = {
         .listen = r->conf.grpc_listen,
-        .tls = { or_null(r->conf.grpc_tls_ca), or_null(r->conf.grpc_tls_cert), or_null(r->conf.grpc_tls_key), NULL },
+        .tls = { or_null(r->conf.grpc_tls_ca), or_null(r->conf.grpc_tls_cert), or_null(r->conf.grpc_tls_key),
+                 NULL },
         .handlers = weir_rpc_api_handlers(r->api),
         .n_handlers = WEIR_RPC_API_METHODS,
         .reflection = true,
@@ -208,24 +214,26 @@ static weir_err announce(struct router *r, struct weir_why *why)
     struct weir_buf value;
     char key[256];
 
-    weir_ident_address(r->conf.advertise_rest, r->conf.rest_listen, weir_http_server_port(r->rest_server), r->rest,
-                       sizeof r->rest);
-    weir_ident_address(r->conf.advertise_grpc, r->conf.grpc_listen, weir_rpc_server_port(r->grpc_server), r->grpc,
-                       sizeof r->grpc);
+    weir_ident_address(r->conf.advertise_rest, r->conf.rest_listen, weir_http_server_port(r->rest_server),
+                       r->rest, sizeof r->rest);
+    weir_ident_address(r->conf.advertise_grpc, r->conf.grpc_listen, weir_rpc_server_port(r->grpc_server),
+                       r->grpc, sizeof r->grpc);
     weir_ident_address(r->conf.advertise_admin, r->conf.admin_listen, weir_http_server_port(r->admin_server),
                        r->admin_address, sizeof r->admin_address);
-    record = (struct weir_router_record){ weir_str(r->id),     weir_str(r->rest), weir_str(r->grpc),
-                                          weir_str(r->admin_address), r->incarnation,    weir_wall_ns() / WEIR_S };
+    record = (struct weir_router_record){ weir_str(r->id),   weir_str(r->rest),
+                                          weir_str(r->grpc), weir_str(r->admin_address),
+                                          r->incarnation,    weir_wall_ns() / WEIR_S };
     weir_buf_init(&value, 0);
     weir_router_record_write(&value, &record);
     snprintf(key, sizeof key, "%srouters/%s", r->conf.discovery_prefix, r->id);
-    weir_err err =
-        weir_discovery_register(r->discovery, key, (struct weir_str){ weir_buf_ptr(&value), weir_buf_len(&value) });
+    weir_err err = weir_discovery_register(r->discovery, key,
+                                           (struct weir_str){ weir_buf_ptr(&value), weir_buf_len(&value) });
     weir_buf_release(&value);
     if (err != WEIR_OK)
         return weir_fail(why, err, "could not register %s", key);
     weir_rpc_server_set_serving(r->grpc_server, true);
-    WEIR_INFO("listening", "rest=%s grpc=%s admin=%s loops=%zu", r->rest, r->grpc, r->admin_address, r->n_loops);
+    WEIR_INFO("listening", "rest=%s grpc=%s admin=%s loops=%zu", r->rest, r->grpc, r->admin_address,
+              r->n_loops);
     return WEIR_OK;
 }
 
@@ -259,9 +267,11 @@ static void drain(struct router *r)
 {
     char key[256];
     uint32_t timeout_ms = r->conf.drain_timeout_ms;
-    uint64_t end_ns = weir_now_ns() + timeout_ms * WEIR_MS + WEIR_S; /* the server resets what is left by itself */
+    uint64_t end_ns =
+        weir_now_ns() + timeout_ms * WEIR_MS + WEIR_S; /* the server resets what is left by itself */
 
-    WEIR_INFO("draining", "timeout_ms=%u connections=%u", timeout_ms, weir_http_server_connections(r->rest_server));
+    WEIR_INFO("draining", "timeout_ms=%u connections=%u", timeout_ms,
+              weir_http_server_connections(r->rest_server));
     weir_gateway_drain(r->gateway);
     weir_rpc_server_set_serving(r->grpc_server, false);
     snprintf(key, sizeof key, "%srouters/%s", r->conf.discovery_prefix, r->id);
@@ -318,7 +328,8 @@ int main(int argc, char **argv)
     }
     router.incarnation = weir_incarnation();
     weir_ident_id(router.conf.id, "router", router.id, sizeof router.id);
-    weir_err err = weir_log_setup_by_name(router.conf.log_level, router.conf.log_format, "router", router.id, &why);
+    weir_err err =
+        weir_log_setup_by_name(router.conf.log_level, router.conf.log_format, "router", router.id, &why);
     if (err == WEIR_OK)
         err = open_all(&router, &why);
     if (err == WEIR_OK) {

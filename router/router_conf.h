@@ -37,10 +37,12 @@
     X(STR, grpc_tls_cert, "", 0, 1023, "PEM file", "certificate of the gRPC listener; empty = plaintext")    \
     X(STR, grpc_tls_key, "", 0, 1023, "PEM file", "its key")                                                 \
     X(STR, grpc_tls_ca, "", 0, 1023, "PEM file", "clients must show a certificate signed by it")             \
-    X(STR, fabric_tls_ca, "", 0, 1023, "PEM file", "who signs the replicas' certificates; empty = plaintext") \
+    X(STR, fabric_tls_ca, "", 0, 1023, "PEM file",                                                           \
+      "who signs the replicas' certificates; empty = plaintext")                                             \
     X(STR, fabric_tls_cert, "", 0, 1023, "PEM file", "our certificate for replicas")                         \
     X(STR, fabric_tls_key, "", 0, 1023, "PEM file", "its key")                                               \
-    X(STR, perf_header_prefix, "fireworks-", 0, 32, "", "before prompt-tokens and other performance headers") \
+    X(STR, perf_header_prefix, "fireworks-", 0, 32, "",                                                      \
+      "before prompt-tokens and other performance headers")                                                  \
     X(STR, log_level, "info", 0, 8, "debug|info|warn|error", "what is logged")                               \
     X(STR, log_format, "auto", 0, 8, "auto|json|human", "auto = human on a terminal")
 

@@ -1,12 +1,12 @@
 /* attach.c - a router's attachment: frames in, calls begun and cancelled, an outbox of frames to go.
  *
- * The stream's callbacks come from one CQ thread, one at a time, so what only they touch needs no lock. The table
- * and the outbox are shared with the step thread and guarded by att->lock.
+ * The stream's callbacks come from one CQ thread, one at a time, so what only they touch needs no lock. The
+ * table and the outbox are shared with the step thread and guarded by att->lock.
  *
- * [A1] A Begin is refused at once, before its chunks, when the queue is full: the router has other candidates.
- * [A2] Bytes of unfinished requests are bounded per attachment; so is the outbox: past it the attachment is cut,
- *      and the router, which then knows that all its calls here are lost, starts afresh.
- * [A3] When the stream is gone every call of it is cancelled; none outlives it by more than a step. */
+ * [A1] A Begin is refused at once, before its chunks, when the queue is full: the router has other
+ * candidates. [A2] Bytes of unfinished requests are bounded per attachment; so is the outbox: past it the
+ * attachment is cut, and the router, which then knows that all its calls here are lost, starts afresh. [A3]
+ * When the stream is gone every call of it is cancelled; none outlives it by more than a step. */
 #include "replica/serve/serve_int.h"
 
 #include <string.h>
@@ -188,7 +188,8 @@ static void call_received(struct call *call)
     att->receiving_bytes -= call->n_total;
     pthread_mutex_unlock(&att->lock);
     call->receiving = false;
-    /* Cannot be full: n_pending bounds it. It is closed only when the replica stops, when nobody waits any more. */
+    /* Cannot be full: n_pending bounds it. It is closed only when the replica stops, when nobody waits any
+     * more. */
     if (text_push(att->serve, call) != WEIR_OK)
         call_end_err(call, WEIR_UNAVAILABLE, NULL);
 }
@@ -222,7 +223,8 @@ static struct call *call_new(struct attach *att, const Weir__Fabric__V1__Begin *
     call->data = data;
     call->n_total = begin->total_bytes;
     call->salt.len = begin->cache_salt.len;
-    call->salt.ptr = weir_arena_strndup(&call->arena, (const char *)begin->cache_salt.data, begin->cache_salt.len);
+    call->salt.ptr =
+        weir_arena_strndup(&call->arena, (const char *)begin->cache_salt.data, begin->cache_salt.len);
     if (!call->salt.ptr) {
         weir_arena_release(&call->arena);
         weir_free(data);
@@ -260,7 +262,8 @@ static void on_begin(struct attach *att, const Weir__Fabric__V1__Begin *begin)
         refuse_begin(att, begin->tag, WEIR_TOOLARGE, "the request is larger than a replica takes");
         return;
     }
-    if (crowded || atomic_load(&serve->draining) || atomic_load(&serve->n_pending) >= serve->opts.n_queue_max) {
+    if (crowded || atomic_load(&serve->draining) ||
+        atomic_load(&serve->n_pending) >= serve->opts.n_queue_max) {
         refuse_begin(att, begin->tag, WEIR_FULL, "the replica's queue is full"); /* [A1] */
         return;
     }
@@ -354,7 +357,8 @@ static void say_hello(struct attach *att)
     hello.replica = (char *)(uintptr_t)opts->replica;
     hello.model = (char *)(uintptr_t)opts->model;
     hello.weights_hash = (ProtobufCBinaryData){ 32, (uint8_t *)(uintptr_t)info->weights_hash };
-    hello.tokenizer_hash = (ProtobufCBinaryData){ 32, (uint8_t *)(uintptr_t)weir_tokenizer_hash(opts->tokenizer) };
+    hello.tokenizer_hash =
+        (ProtobufCBinaryData){ 32, (uint8_t *)(uintptr_t)weir_tokenizer_hash(opts->tokenizer) };
     hello.template_hash = (ProtobufCBinaryData){ 32, (uint8_t *)(uintptr_t)opts->template_hash };
     hello.version = PROTOCOL_VERSION;
     hello.context_tokens = info->n_context;
@@ -378,7 +382,8 @@ static bool on_hello(struct attach *att, const Weir__Fabric__V1__RouterHello *he
     }
     att->said_hello = true;
     strncpy(att->router, hello->router, sizeof att->router - 1);
-    WEIR_INFO("router_attached", "router=%s peer=%.*s", att->router, WEIR_STR_FMT(weir_rpc_stream_peer(att->stream)));
+    WEIR_INFO("router_attached", "router=%s peer=%.*s", att->router,
+              WEIR_STR_FMT(weir_rpc_stream_peer(att->stream)));
     say_hello(att);
     return true;
 }
@@ -432,8 +437,8 @@ static void on_closed(void *ctx, struct weir_rpc_stream *s, int grpc_status, con
     struct weir_serve *serve = att->serve;
 
     (void)s;
-    WEIR_INFO("router_detached", "router=%s status=%d calls=%u why=%s", att->router, grpc_status, att->n_calls,
-              message ? message : "");
+    WEIR_INFO("router_detached", "router=%s status=%d calls=%u why=%s", att->router, grpc_status,
+              att->n_calls, message ? message : "");
     pthread_mutex_lock(&att->lock);
     att->closed = true;
     pthread_mutex_unlock(&att->lock);

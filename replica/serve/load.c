@@ -1,7 +1,8 @@
 /* load.c - what this replica says of itself: counts, rates and the wait it predicts for one more request.
  *
- * wait = prompt tokens still to compute / prefill rate + (sessions ahead beyond the slots) x mean service / slots.
- * Rates are exponential means over steps that did such work, so that idle time does not count as slowness. */
+ * wait = prompt tokens still to compute / prefill rate + (sessions ahead beyond the slots) x mean service /
+ * slots. Rates are exponential means over steps that did such work, so that idle time does not count as
+ * slowness. */
 #include "base/clock.h"
 #include "replica/serve/serve_int.h"
 
@@ -13,7 +14,8 @@ static double mean(double old, double sample)
     return old == 0 ? sample : old + MEAN_WEIGHT * (sample - old);
 }
 
-void load_note_step(struct weir_serve *serve, uint32_t n_prefill, uint32_t n_decode, uint64_t step_ns, uint64_t now_ns)
+void load_note_step(struct weir_serve *serve, uint32_t n_prefill, uint32_t n_decode, uint64_t step_ns,
+                    uint64_t now_ns)
 {
     (void)n_decode;
     (void)now_ns;
@@ -38,7 +40,8 @@ static void roll_window(struct weir_serve *serve, uint64_t now_ns)
     serve->rate.window_tokens = serve->rate.generated;
 }
 
-static double predicted_wait_ms(const struct weir_serve *serve, const struct weir_engine_load *load, unsigned n_pending)
+static double predicted_wait_ms(const struct weir_serve *serve, const struct weir_engine_load *load,
+                                unsigned n_pending)
 {
     double wait_ms = 0;
 

@@ -1,7 +1,8 @@
-/* send.c - the sender: one gRPC send in flight per attachment, everything that came up meanwhile in the next one.
+/* send.c - the sender: one gRPC send in flight per attachment, everything that came up meanwhile in the next
+ * one.
  *
- * The step thread only raises a flag. Load travels with frames that go anyway, and alone on a change of 5 %, at most
- * every 50 ms, at least every second. */
+ * The step thread only raises a flag. Load travels with frames that go anyway, and alone on a change of 5 %,
+ * at most every 50 ms, at least every second. */
 #include "base/clock.h"
 #include "replica/serve/serve_int.h"
 
@@ -21,7 +22,8 @@ static bool load_changed(const Weir__Fabric__V1__Load *a, const Weir__Fabric__V1
 {
     return differs(a->running, b->running) || differs(a->waiting, b->waiting) ||
            differs((double)a->queued_tokens, (double)b->queued_tokens) ||
-           differs(a->predicted_wait_ms, b->predicted_wait_ms) || differs(a->decode_tokens_s, b->decode_tokens_s);
+           differs(a->predicted_wait_ms, b->predicted_wait_ms) ||
+           differs(a->decode_tokens_s, b->decode_tokens_s);
 }
 
 static bool load_due(const struct attach *att, const Weir__Fabric__V1__Load *load, uint64_t now_ns)

@@ -1,4 +1,5 @@
-/* serve.c - opens and closes the serving side: queues, threads, metrics. What they do is in the files beside it. */
+/* serve.c - opens and closes the serving side: queues, threads, metrics. What they do is in the files beside
+ * it. */
 #include "replica/serve/serve.h"
 
 #include "base/clock.h"
@@ -10,7 +11,7 @@
 static void register_metrics(struct serve_metrics *m)
 {
     static const char *const reasons[8] = {
-        [0] = "reason=\"none\"",     [1] = "reason=\"done\"",   [2] = "reason=\"cancelled\"",
+        [0] = "reason=\"none\"",     [1] = "reason=\"done\"",    [2] = "reason=\"cancelled\"",
         [3] = "reason=\"rejected\"", [4] = "reason=\"invalid\"", [5] = "reason=\"failed\"",
         [6] = "reason=\"cut\"",      [7] = "reason=\"other\"",
     };
@@ -18,19 +19,22 @@ static void register_metrics(struct serve_metrics *m)
     for (int i = 0; i < 8; i++)
         m->calls[i] = weir_counter("weir_replica_calls_total", reasons[i], "calls ended, by reason");
     m->prompt_tokens = weir_counter("weir_replica_prompt_tokens_total", "", "prompt tokens accepted");
-    m->cached_tokens = weir_counter("weir_replica_cached_tokens_total", "", "of them, found in the prefix cache");
-    m->completion_tokens = weir_counter("weir_replica_completion_tokens_total", "", "tokens generated for ended calls");
+    m->cached_tokens =
+        weir_counter("weir_replica_cached_tokens_total", "", "of them, found in the prefix cache");
+    m->completion_tokens =
+        weir_counter("weir_replica_completion_tokens_total", "", "tokens generated for ended calls");
     m->steps = weir_counter("weir_replica_steps_total", "", "engine steps");
     m->frames = weir_counter("weir_replica_frames_total", "", "frames sent to routers");
     m->frame_bytes = weir_counter("weir_replica_frame_bytes_total", "", "bytes of them");
-    m->bad_frames = weir_counter("weir_replica_bad_frames_total", "", "frames from routers that broke the protocol");
+    m->bad_frames =
+        weir_counter("weir_replica_bad_frames_total", "", "frames from routers that broke the protocol");
     m->attachments = weir_gauge("weir_replica_attachments", "", "routers attached");
     m->running = weir_gauge("weir_replica_running_sequences", "", "sequences in the batch");
     m->waiting = weir_gauge("weir_replica_waiting_calls", "", "calls accepted and not yet running");
     m->kv_used = weir_gauge("weir_replica_kv_blocks_used", "", "KV blocks held by running sequences");
     m->kv_total = weir_gauge("weir_replica_kv_blocks", "", "KV blocks in the pool");
-    m->step_s = weir_histogram("weir_replica_step_seconds", "", "time of one engine step", weir_latency_bounds_s,
-                               weir_n_latency_bounds);
+    m->step_s = weir_histogram("weir_replica_step_seconds", "", "time of one engine step",
+                               weir_latency_bounds_s, weir_n_latency_bounds);
     m->queue_s = weir_histogram("weir_replica_queue_seconds", "", "arrival of a call to its first step",
                                 weir_latency_bounds_s, weir_n_latency_bounds);
     m->text_s = weir_histogram("weir_replica_text_seconds", "", "template and tokenizer, per call",

@@ -1,7 +1,7 @@
 /* serve.h - the serving side of a replica: routers attach, submit calls, and get one frame a step.
  *
- * serve owns the engine's step thread, the text workers and the sender; the caller owns the model and the rpc runtime
- * and opens the server with weir_serve_handler(). */
+ * serve owns the engine's step thread, the text workers and the sender; the caller owns the model and the rpc
+ * runtime and opens the server with weir_serve_handler(). */
 #ifndef WEIR_REPLICA_SERVE_SERVE_H
 #define WEIR_REPLICA_SERVE_SERVE_H
 
@@ -22,10 +22,10 @@ struct weir_serve_opts {
     const struct weir_template *chat_template; /* NULL: the model has none; chat is refused */
     uint8_t template_hash[32];
     uint32_t n_text_workers;
-    uint32_t n_queue_max;            /* calls accepted but not yet running */
-    uint32_t request_bytes_max;      /* one encoded request */
-    uint32_t receiving_bytes_max;    /* requests still arriving, per attachment */
-    uint32_t outbox_bytes_max;       /* answers not yet taken by a router; past it the attachment is cut */
+    uint32_t n_queue_max;         /* calls accepted but not yet running */
+    uint32_t request_bytes_max;   /* one encoded request */
+    uint32_t receiving_bytes_max; /* requests still arriving, per attachment */
+    uint32_t outbox_bytes_max;    /* answers not yet taken by a router; past it the attachment is cut */
 };
 
 WEIR_MUST_CHECK weir_err weir_serve_open(const struct weir_serve_opts *opts, struct weir_serve **ret,

@@ -72,9 +72,10 @@ struct call {
     struct weir_qnode node;  /* in the text queue */
     struct step_msg arrival; /* in the step queue, once each */
     struct step_msg cancel;
-    atomic_int refs;       /* who has it on its route, and a cancel message under way */
-    atomic_bool cancelled; /* set once, by the CQ thread; read by the others when they are about to start on it */
-    struct attach *att;    /* counted */
+    atomic_int refs; /* who has it on its route, and a cancel message under way */
+    atomic_bool
+        cancelled; /* set once, by the CQ thread; read by the others when they are about to start on it */
+    struct attach *att; /* counted */
     struct call *hash_next;
     uint64_t tag;
     bool receiving; /* CQ thread only */
@@ -100,14 +101,15 @@ struct call {
     struct choice *choices;
     uint32_t n_live, cached_tokens;
     uint64_t started_ns, first_token_ns, queue_ns;
-    bool pending; /* counted in serve->n_pending; step thread after arrival */
+    bool pending;            /* counted in serve->n_pending; step thread after arrival */
     struct call *dirty_next; /* has news in this step */
     bool dirty;
 };
 
 struct serve_metrics {
     struct weir_counter *calls[8]; /* by TerminalReason */
-    struct weir_counter *prompt_tokens, *cached_tokens, *completion_tokens, *steps, *frames, *frame_bytes, *bad_frames;
+    struct weir_counter *prompt_tokens, *cached_tokens, *completion_tokens, *steps, *frames, *frame_bytes,
+        *bad_frames;
     struct weir_gauge *attachments, *running, *waiting, *kv_used, *kv_total;
     struct weir_histogram *step_s, *queue_s, *text_s;
 };
@@ -130,7 +132,7 @@ struct weir_serve {
     atomic_uint next_text_worker;
     struct weir_thread step_thread, send_thread;
     atomic_bool stopping, draining;
-    atomic_bool failed; /* the engine broke: no more steps; the main thread is told */
+    atomic_bool failed;    /* the engine broke: no more steps; the main thread is told */
     atomic_uint n_calls;   /* between Begin and Terminal */
     atomic_uint n_pending; /* of them, not yet running */
 
@@ -163,7 +165,8 @@ void attach_unref(struct attach *att);
 void attach_append(struct attach *att, struct weir_str pieces);
 /* One more repeated field of a ReplicaFrame: key, length, message. */
 void frame_add(struct weir_buf *out, unsigned field, const ProtobufCMessage *msg);
-/* The call's end: Terminal to the router, out of the table. The caller's hold on the call is gone afterwards. */
+/* The call's end: Terminal to the router, out of the table. The caller's hold on the call is gone afterwards.
+ */
 void call_end(struct call *call, Weir__Fabric__V1__Terminal *terminal);
 void call_end_err(struct call *call, weir_err err, const struct weir_why *why);
 void call_unref(struct call *call);
@@ -187,7 +190,8 @@ void send_wake(struct weir_serve *serve);
 void attach_flush(struct attach *att);
 
 /* load.c: step thread */
-void load_note_step(struct weir_serve *serve, uint32_t n_prefill, uint32_t n_decode, uint64_t step_ns, uint64_t now_ns);
+void load_note_step(struct weir_serve *serve, uint32_t n_prefill, uint32_t n_decode, uint64_t step_ns,
+                    uint64_t now_ns);
 void load_note_finished(struct weir_serve *serve, uint64_t service_ns);
 void load_publish(struct weir_serve *serve);
 

@@ -1,10 +1,12 @@
-/* step.c - the step thread: takes what has arrived, runs one batch, turns tokens into text, tells the routers.
+/* step.c - the step thread: takes what has arrived, runs one batch, turns tokens into text, tells the
+ * routers.
  *
- * It never tokenizes, waits for a peer or enters gRPC; what it makes goes to the outboxes, and the sender takes it
- * from there. All news of a step about one choice is one Delta.
+ * It never tokenizes, waits for a peer or enters gRPC; what it makes goes to the outboxes, and the sender
+ * takes it from there. All news of a step about one choice is one Delta.
  *
- * [T1] A choice's text is exactly the concatenation of its deltas' text, whole characters, cut before a stop string.
- * [T2] Every token the engine tells is in exactly one delta's ids, up to the one that ended the choice. */
+ * [T1] A choice's text is exactly the concatenation of its deltas' text, whole characters, cut before a stop
+ * string. [T2] Every token the engine tells is in exactly one delta's ids, up to the one that ended the
+ * choice. */
 #include <math.h>
 #include <string.h>
 
@@ -56,7 +58,9 @@ static weir_err open_session(struct weir_serve *serve, struct call *call, uint64
         .temperature = given_or(msg->has_temperature_case, msg->temperature, info->temperature, 1.0),
         .top_p = given_or(msg->has_top_p_case, msg->top_p, info->top_p, 1.0),
         .min_p = given_or(msg->has_min_p_case, msg->min_p, info->min_p, 0.0),
-        .top_k = msg->has_top_k_case ? (int)msg->top_k : info->top_k > 0 ? info->top_k : 0,
+        .top_k = msg->has_top_k_case ? (int)msg->top_k
+                 : info->top_k > 0   ? info->top_k
+                                     : 0,
         .logprobs = msg->logprobs,
         .n_top_logprobs = msg->logprobs ? (int)msg->top_logprobs : 0,
         .priority = call->priority,
@@ -84,7 +88,8 @@ static void arrive(struct weir_serve *serve, struct call *call, uint64_t now_ns)
     accepted.prompt_tokens = (uint32_t)call->prompt.n;
     weir_buf_clear(&serve->scratch);
     frame_add(&serve->scratch, 2, &accepted.base);
-    attach_append(call->att, (struct weir_str){ weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) });
+    attach_append(call->att,
+                  (struct weir_str){ weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) });
     weir_counter_add(serve->metrics.prompt_tokens, call->prompt.n);
 }
 
@@ -151,7 +156,8 @@ static bool grow(void *array, size_t *cap, size_t n, size_t size)
     return true;
 }
 
-static Weir__V1__TokenLogprob *encode_logprob(struct weir_serve *serve, const struct weir_engine_event *ev, int n_top)
+static Weir__V1__TokenLogprob *encode_logprob(struct weir_serve *serve, const struct weir_engine_event *ev,
+                                              int n_top)
 {
     struct weir_arena *arena = &serve->step_arena;
     Weir__V1__TokenLogprob *lp = weir_arena_alloc(arena, sizeof *lp);
@@ -179,13 +185,15 @@ static Weir__V1__TokenLogprob *encode_logprob(struct weir_serve *serve, const st
     return lp;
 }
 
-static void choice_finish(struct weir_serve *serve, struct call *call, struct choice *ch, Weir__V1__FinishReason reason)
+static void choice_finish(struct weir_serve *serve, struct call *call, struct choice *ch,
+                          Weir__V1__FinishReason reason)
 {
     struct weir_buf tail;
 
     if (ch->finished)
         return;
-    if (reason != WEIR__V1__FINISH_REASON__FINISH_NONE) { /* half a character and a half stop string come out now */
+    if (reason !=
+        WEIR__V1__FINISH_REASON__FINISH_NONE) { /* half a character and a half stop string come out now */
         weir_buf_init(&tail, 0);
         weir_detok_finish(&ch->detok, &tail);
         if (!weir_stop_push(call->stops, &ch->stop,
@@ -234,7 +242,8 @@ static void on_token(struct weir_serve *serve, struct call *call, const struct w
     }
 }
 
-static void on_started(struct weir_serve *serve, struct call *call, const struct weir_engine_event *ev, uint64_t now_ns)
+static void on_started(struct weir_serve *serve, struct call *call, const struct weir_engine_event *ev,
+                       uint64_t now_ns)
 {
     Weir__Fabric__V1__Started started = WEIR__FABRIC__V1__STARTED__INIT;
 
@@ -247,7 +256,8 @@ static void on_started(struct weir_serve *serve, struct call *call, const struct
     started.queue_ns = call->queue_ns;
     weir_buf_clear(&serve->scratch);
     frame_add(&serve->scratch, 3, &started.base);
-    attach_append(call->att, (struct weir_str){ weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) });
+    attach_append(call->att,
+                  (struct weir_str){ weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) });
     weir_counter_add(serve->metrics.cached_tokens, ev->cached_tokens);
     weir_histogram_observe(serve->metrics.queue_s, (double)call->queue_ns / 1e9);
 }
@@ -285,7 +295,8 @@ static void encode_choice(struct weir_serve *serve, struct call *call, uint32_t 
 
     delta.tag = call->tag;
     delta.choice = i;
-    delta.text = (ProtobufCBinaryData){ weir_buf_len(&ch->text), (uint8_t *)(uintptr_t)weir_buf_ptr(&ch->text) };
+    delta.text =
+        (ProtobufCBinaryData){ weir_buf_len(&ch->text), (uint8_t *)(uintptr_t)weir_buf_ptr(&ch->text) };
     delta.n_ids = ch->n_ids;
     delta.ids = ch->ids;
     delta.n_logprobs = ch->n_logprobs;
@@ -293,7 +304,8 @@ static void encode_choice(struct weir_serve *serve, struct call *call, uint32_t 
     delta.finish = ch->finished ? ch->finish : WEIR__V1__FINISH_REASON__FINISH_NONE;
     weir_buf_clear(&serve->scratch);
     frame_add(&serve->scratch, 4, &delta.base);
-    attach_append(call->att, (struct weir_str){ weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) });
+    attach_append(call->att,
+                  (struct weir_str){ weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) });
     weir_buf_clear(&ch->text);
     ch->n_ids = ch->n_logprobs = 0;
     ch->dirty = false;

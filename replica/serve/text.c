@@ -1,7 +1,7 @@
 /* text.c - a text worker: an encoded request becomes tokens, away from the step thread.
  *
- * Everything it makes lives in the call's arena. The router has checked the request; what it can't check is checked
- * here: whether the template takes the messages, and whether the prompt fits the context. */
+ * Everything it makes lives in the call's arena. The router has checked the request; what it can't check is
+ * checked here: whether the template takes the messages, and whether the prompt fits the context. */
 #include "base/clock.h"
 #include "proto/rpc.h"
 #include "replica/serve/serve_int.h"
@@ -50,15 +50,17 @@ static weir_err tokenize(struct weir_serve *serve, struct call *call)
     weir_buf_init(&rendered, 4 * (size_t)serve->opts.request_bytes_max);
     if (is_chat)
         err = render_chat(serve, call, &rendered);
-    text = is_chat ? (struct weir_str){ weir_buf_ptr(&rendered), weir_buf_len(&rendered) } : weir_str(msg->prompt);
+    text = is_chat ? (struct weir_str){ weir_buf_ptr(&rendered), weir_buf_len(&rendered) }
+                   : weir_str(msg->prompt);
     if (err == WEIR_OK)
-        err = weir_tokenize(serve->opts.tokenizer, text, /* parse_special= */ true, /* add_bos= */ !is_chat, n_max,
-                            &call->arena, &call->prompt, &call->why);
+        err = weir_tokenize(serve->opts.tokenizer, text, /* parse_special= */ true, /* add_bos= */ !is_chat,
+                            n_max, &call->arena, &call->prompt, &call->why);
     weir_buf_release(&rendered);
     if (err == WEIR_TOOLARGE)
-        return weir_fail_param(&call->why, is_chat ? "messages" : "prompt", WEIR_CONTEXT,
-                               "the prompt has more than %u tokens; the model's context is %u, output included", n_max,
-                               serve->info->n_context);
+        return weir_fail_param(
+            &call->why, is_chat ? "messages" : "prompt", WEIR_CONTEXT,
+            "the prompt has more than %u tokens; the model's context is %u, output included", n_max,
+            serve->info->n_context);
     if (err == WEIR_OK && call->prompt.n == 0)
         return weir_fail_param(&call->why, is_chat ? "messages" : "prompt", WEIR_INVALID,
                                "the prompt has no tokens");

@@ -1,8 +1,10 @@
-/* admin.h - the router's admin listener: metrics, the live fleet, configuration, and a page for people with a chat box.
+/* admin.h - the router's admin listener: metrics, the live fleet, configuration, and a page for people with a
+ * chat box.
  *
  *   /                the page            /metrics        Prometheus text
  *   /debug/fleet     {"routers", "replicas", "self"}     /debug/config   every value and who set it
- *   /healthz /readyz                     /v1/...         the gateway's own handler, for the chat box (needs a key)
+ *   /healthz /readyz                     /v1/...         the gateway's own handler, for the chat box (needs a
+ * key)
  *
  * Private: bind it to loopback or to a network of your own. */
 #ifndef WEIR_ROUTER_ADMIN_ADMIN_H

@@ -1,12 +1,13 @@
 /* answer.c - the REST sink of a call.
  *
- *   [W1] Nothing is written before the first token, so that a failure until then is an HTTP status; after it, an event.
- *   [W2] The chunk with the last finish_reason carries usage, so it waits for the call's end, which comes in the same frame.
- *   [W3] Text of one choice comes in order; choices of n > 1 interleave.
+ *   [W1] Nothing is written before the first token, so that a failure until then is an HTTP status; after it,
+ * an event. [W2] The chunk with the last finish_reason carries usage, so it waits for the call's end, which
+ * comes in the same frame. [W3] Text of one choice comes in order; choices of n > 1 interleave.
  *
  * Cost of a streamed delta: one JSON escape of the text into a buffer that the loop keeps, one copy into the
  * connection's output; the parts of a chunk that never change are built once, at the start.
- * Threads: the connection's loop. Memory: the answer, and for whole bodies the text, bounded by max_tokens. */
+ * Threads: the connection's loop. Memory: the answer, and for whole bodies the text, bounded by max_tokens.
+ */
 #include "router/gateway/answer.h"
 
 #include <stdio.h>
@@ -20,7 +21,8 @@
 struct choice {
     struct weir_buf text;
     struct weir_buf logprobs; /* elements of the array, comma-separated */
-    struct weir_buf legacy[3]; /* token_logprobs, top_logprobs, text_offset: the older shape is arrays side by side */
+    struct weir_buf
+        legacy[3]; /* token_logprobs, top_logprobs, text_offset: the older shape is arrays side by side */
     size_t n_logprobs, offset; /* bytes of tokens so far, for text_offset */
     Weir__V1__FinishReason finish;
     bool opened; /* streaming: the role has been said */
@@ -61,7 +63,8 @@ static void answer_close(struct answer *a)
 }
 
 /* ---- errors ---- */
-void weir_answer_error_body(struct weir_buf *out, weir_err err, const struct weir_why *why, const char *request_id)
+void weir_answer_error_body(struct weir_buf *out, weir_err err, const struct weir_why *why,
+                            const char *request_id)
 {
     const struct weir_err_info *info = weir_err_info(err);
     struct weir_jw w;
@@ -89,8 +92,8 @@ void weir_answer_error_body(struct weir_buf *out, weir_err err, const struct wei
     weir_jw_object_end(&w);
 }
 
-void weir_answer_error(struct weir_http_req *http, weir_err err, const struct weir_why *why, const char *request_id,
-                       uint32_t retry_after_ms)
+void weir_answer_error(struct weir_http_req *http, weir_err err, const struct weir_why *why,
+                       const char *request_id, uint32_t retry_after_ms)
 {
     struct weir_http_fields fields;
     struct weir_buf body;
@@ -267,7 +270,8 @@ static void add_logprobs(struct answer *a, struct choice *ch, const Weir__Fabric
 /* The logprobs member of a choice: what has gathered since the last call. */
 static void take_logprobs(struct answer *a, struct weir_buf *out, struct choice *ch)
 {
-    static const char *const names[3] = { "],\"token_logprobs\":[", "],\"top_logprobs\":[", "],\"text_offset\":[" };
+    static const char *const names[3] = { "],\"token_logprobs\":[", "],\"top_logprobs\":[",
+                                          "],\"text_offset\":[" };
 
     weir_buf_adds(out, "\"logprobs\":");
     if (ch->n_logprobs == 0) {
@@ -469,7 +473,8 @@ static bool stream_delta(struct answer *a, const Weir__Fabric__V1__Delta *delta)
     Weir__V1__FinishReason finish = last ? WEIR__V1__FINISH_REASON__FINISH_NONE : delta->finish;
     struct weir_buf *out = scratch(a);
 
-    if (text.len == 0 && delta->n_logprobs == 0 && finish == WEIR__V1__FINISH_REASON__FINISH_NONE && ch->opened)
+    if (text.len == 0 && delta->n_logprobs == 0 && finish == WEIR__V1__FINISH_REASON__FINISH_NONE &&
+        ch->opened)
         return true; /* half a character, or text that may become a stop string */
     add_chunk(a, out, delta->choice, text, finish, NULL);
     if (send_events(a, out))
@@ -493,7 +498,8 @@ static bool on_delta(void *ctx, const Weir__Fabric__V1__Delta *delta)
 {
     struct answer *a = ctx;
 
-    if (delta->choice >= a->n_choices || a->choices[delta->choice].finish != WEIR__V1__FINISH_REASON__FINISH_NONE)
+    if (delta->choice >= a->n_choices ||
+        a->choices[delta->choice].finish != WEIR__V1__FINISH_REASON__FINISH_NONE)
         return true; /* a replica's mistake; the machine counts tokens, we keep our shape */
     struct choice *ch = &a->choices[delta->choice];
     add_logprobs(a, ch, delta);
@@ -520,7 +526,8 @@ static void on_done(void *ctx, const struct weir_call_done *done)
         respond_whole(a, done);
     } else {
         struct weir_buf *out = scratch(a);
-        add_chunk(a, out, a->last_choice, (struct weir_str){ "", 0 }, a->choices[a->last_choice].finish, done);
+        add_chunk(a, out, a->last_choice, (struct weir_str){ "", 0 }, a->choices[a->last_choice].finish,
+                  done);
         if (a->opts.include_usage)
             add_usage_chunk(a, out, done);
         weir_buf_adds(out, "data: [DONE]\n\n");
@@ -584,8 +591,8 @@ static struct answer *answer_new(struct weir_request *req, const struct weir_ans
     return NULL;
 }
 
-void weir_answer_start(struct weir_answer_env *env, struct weir_request *req, const struct weir_answer_opts *opts,
-                       struct weir_http_req *http)
+void weir_answer_start(struct weir_answer_env *env, struct weir_request *req,
+                       const struct weir_answer_opts *opts, struct weir_http_req *http)
 {
     struct answer *a = answer_new(req, opts);
     struct weir_call *call = NULL;

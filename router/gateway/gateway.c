@@ -3,9 +3,9 @@
  *   POST /v1/chat/completions   POST /v1/completions   GET /v1/models   GET /v1/models/<id>
  *   GET /healthz (the process answers)   GET /readyz (it can serve: keys are known, a replica takes calls)
  *
- * The same under /inference, so that a base URL of the hosted service works with its host changed. A wrong path, method,
- * key or media type is refused on the head, before the body is read.
- * Threads: the connection's loop; ready and drain anywhere. */
+ * The same under /inference, so that a base URL of the hosted service works with its host changed. A wrong
+ * path, method, key or media type is refused on the head, before the body is read. Threads: the connection's
+ * loop; ready and drain anywhere. */
 #include "router/gateway/gateway.h"
 
 #include <stdatomic.h>
@@ -53,7 +53,8 @@ static const struct path *find_path(struct weir_str target)
 
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         size_t len = strlen(paths[i].path);
-        bool is_prefix = paths[i].path[len - 1] == '/' && path.len > len && memcmp(path.ptr, paths[i].path, len) == 0;
+        bool is_prefix =
+            paths[i].path[len - 1] == '/' && path.len > len && memcmp(path.ptr, paths[i].path, len) == 0;
         if (is_prefix || weir_str_eq(path, paths[i].path))
             return &paths[i];
     }
@@ -101,7 +102,8 @@ static void on_head(void *ctx, struct weir_http_req *http)
 }
 
 /* ---- calls ---- */
-static weir_err copy_label(struct weir_request *req, struct weir_str from, struct weir_str *ret, struct weir_why *why)
+static weir_err copy_label(struct weir_request *req, struct weir_str from, struct weir_str *ret,
+                           struct weir_why *why)
 {
     char *copy = weir_arena_strndup(&req->arena, from.len ? from.ptr : "", from.len);
 
@@ -229,8 +231,9 @@ static void show_model(struct weir_gateway *g, struct weir_http_req *http)
     if (one.found)
         respond_json(http, 200, &body);
     else
-        refuse(http, weir_fail_param(&why, "model", WEIR_NOMODEL, "the model `%.*s` does not exist or is not served",
-                                     WEIR_STR_FMT(one.wanted)),
+        refuse(http,
+               weir_fail_param(&why, "model", WEIR_NOMODEL,
+                               "the model `%.*s` does not exist or is not served", WEIR_STR_FMT(one.wanted)),
                &why);
     weir_buf_release(&body);
 }
@@ -259,7 +262,8 @@ static void on_request(void *ctx, struct weir_http_req *http)
         if (weir_gateway_ready(g))
             weir_http_respond(http, 200, NULL, "ready\n", 6);
         else
-            refuse(http, weir_fail(&why, WEIR_UNAVAILABLE, "not ready: draining, no keys yet, or no replica"), &why);
+            refuse(http, weir_fail(&why, WEIR_UNAVAILABLE, "not ready: draining, no keys yet, or no replica"),
+                   &why);
         break;
     case ROUTE_NONE: /* on_head has refused it already, unless it was lent from another listener */
         refuse(http, weir_fail(&why, WEIR_NOTFOUND, "no such path: %.*s", WEIR_STR_FMT(http->path)), &why);
@@ -268,14 +272,15 @@ static void on_request(void *ctx, struct weir_http_req *http)
 }
 
 /* What the server itself refuses: in the same shape. */
-static void on_error(void *ctx, int status, const char *text, struct weir_http_fields *fields, struct weir_buf *body)
+static void on_error(void *ctx, int status, const char *text, struct weir_http_fields *fields,
+                     struct weir_buf *body)
 {
     struct weir_why why = { 0 };
-    weir_err err = status == 413   ? WEIR_TOOLARGE
+    weir_err err = status == 413                    ? WEIR_TOOLARGE
                    : status == 431 || status == 414 ? WEIR_HEADERS
-                   : status == 408 ? WEIR_TIMEOUT
-                   : status == 503 ? WEIR_UNAVAILABLE
-                                   : WEIR_INVALID;
+                   : status == 408                  ? WEIR_TIMEOUT
+                   : status == 503                  ? WEIR_UNAVAILABLE
+                                                    : WEIR_INVALID;
 
     (void)ctx;
     weir_fail(&why, err, "%s", text);
@@ -285,13 +290,13 @@ static void on_error(void *ctx, int status, const char *text, struct weir_http_f
 
 struct weir_http_hooks weir_gateway_hooks(struct weir_gateway *gateway)
 {
-    return (struct weir_http_hooks){ .ctx = gateway,
-                                     .on_request = on_request,
-                                     .on_head = on_head,
-                                     .on_error = on_error };
+    return (struct weir_http_hooks){
+        .ctx = gateway, .on_request = on_request, .on_head = on_head, .on_error = on_error
+    };
 }
 
-weir_err weir_gateway_open(const struct weir_gateway_opts *opts, struct weir_gateway **ret, struct weir_why *why)
+weir_err weir_gateway_open(const struct weir_gateway_opts *opts, struct weir_gateway **ret,
+                           struct weir_why *why)
 {
     struct weir_gateway *g = weir_alloc0(sizeof *g);
 
@@ -321,7 +326,8 @@ void weir_gateway_close(struct weir_gateway *g)
 
 bool weir_gateway_ready(struct weir_gateway *g)
 {
-    return !atomic_load(&g->draining) && weir_keys_ready(g->opts.keys) && weir_fleet_n_usable(g->opts.fleet) > 0;
+    return !atomic_load(&g->draining) && weir_keys_ready(g->opts.keys) &&
+           weir_fleet_n_usable(g->opts.fleet) > 0;
 }
 
 void weir_gateway_drain(struct weir_gateway *g)

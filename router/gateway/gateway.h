@@ -1,7 +1,7 @@
 /* gateway.h - the REST API: paths, keys, and OpenAI requests into calls.
  *
- * One gateway for all loops; a request is answered on its connection's loop. The admin listener lends its chat box the
- * same handler. */
+ * One gateway for all loops; a request is answered on its connection's loop. The admin listener lends its
+ * chat box the same handler. */
 #ifndef WEIR_ROUTER_GATEWAY_GATEWAY_H
 #define WEIR_ROUTER_GATEWAY_GATEWAY_H
 

@@ -1,8 +1,8 @@
 /* parse.c - one row for each field: its name, where it is allowed, how it is read.
  *
- * The pull parser's first error sticks and carries the path, so a reader just reads; bounds that REST and gRPC share
- * are weir_request_check's. [P1] A field is taken at most once. [P2] No string with a NUL goes on: protobuf-c
- * strings end there, and a check must see what the model sees. Sources: OpenAI's API reference. */
+ * The pull parser's first error sticks and carries the path, so a reader just reads; bounds that REST and
+ * gRPC share are weir_request_check's. [P1] A field is taken at most once. [P2] No string with a NUL goes on:
+ * protobuf-c strings end there, and a check must see what the model sees. Sources: OpenAI's API reference. */
 #include "router/gateway/parse.h"
 
 #include <stdlib.h>
@@ -147,8 +147,9 @@ static void read_message(struct parse *p, Weir__V1__Chat *chat)
             read_content(p, &content);
         else
             weir_json_fail(&p->j, WEIR_INVALID,
-                           weir_str_eq(key, "role") || weir_str_eq(key, "content") ? "the field is given twice"
-                                                                                   : "unknown field");
+                           weir_str_eq(key, "role") || weir_str_eq(key, "content")
+                               ? "the field is given twice"
+                               : "unknown field");
     }
     if (!weir_json_ok(&p->j))
         return;
@@ -443,13 +444,14 @@ static void read_fields(struct parse *p)
 static void check_shape(struct parse *p)
 {
     if (p->msg->input_case == WEIR__V1__GENERATE_REQUEST__INPUT__NOT_SET)
-        weir_json_fail_key(&p->j, p->opts->chat ? "messages" : "prompt", WEIR_INVALID, "the field is missing");
+        weir_json_fail_key(&p->j, p->opts->chat ? "messages" : "prompt", WEIR_INVALID,
+                           "the field is missing");
     else if (p->opts->include_usage && !p->opts->stream)
         weir_json_fail_key(&p->j, "stream_options", WEIR_INVALID, "stream_options needs stream: true");
 }
 
-weir_err weir_parse_openai(struct weir_request *req, bool chat, struct weir_str body, struct weir_answer_opts *ret,
-                           struct weir_why *why)
+weir_err weir_parse_openai(struct weir_request *req, bool chat, struct weir_str body,
+                           struct weir_answer_opts *ret, struct weir_why *why)
 {
     struct parse p = { .req = req, .msg = req->msg, .opts = ret };
 

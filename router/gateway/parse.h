@@ -1,4 +1,5 @@
-/* parse.h - an OpenAI request body into a weir_request, strictly: what is unknown or out of range is named. */
+/* parse.h - an OpenAI request body into a weir_request, strictly: what is unknown or out of range is named.
+ */
 #ifndef WEIR_ROUTER_GATEWAY_PARSE_H
 #define WEIR_ROUTER_GATEWAY_PARSE_H
 
@@ -12,9 +13,10 @@ struct weir_answer_opts {
     bool legacy_logprobs; /* completions: logprobs as a number */
 };
 
-/* `chat`: /v1/chat/completions, else /v1/completions. Fills req->msg from `body`, which must live as long as the
- * request or be copied: strings are copied to the arena. Calls weir_request_check. A null counts as absent.
- * WEIR_INVALID: malformed JSON, an unknown, repeated or mistyped field, a value out of range: `why->param` names it. */
+/* `chat`: /v1/chat/completions, else /v1/completions. Fills req->msg from `body`, which must live as long as
+ * the request or be copied: strings are copied to the arena. Calls weir_request_check. A null counts as
+ * absent. WEIR_INVALID: malformed JSON, an unknown, repeated or mistyped field, a value out of range:
+ * `why->param` names it. */
 WEIR_MUST_CHECK weir_err weir_parse_openai(struct weir_request *req, bool chat, struct weir_str body,
                                            struct weir_answer_opts *ret, struct weir_why *why);
 

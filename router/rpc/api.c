@@ -1,8 +1,8 @@
 /* api.c - the gRPC sink of a call, and the way from a CQ thread to a loop and back.
  *
  *   CQ thread: the message becomes a weir_request, checked      -> task `start`  -> loop: weir_call_start
- *   loop:      what the call says becomes events in the outbox  -> one send in flight, the next from on_sent (CQ)
- *   CQ thread: the client left, or all is sent (on_closed)      -> task `closed` -> loop: cancel, free
+ *   loop:      what the call says becomes events in the outbox  -> one send in flight, the next from on_sent
+ * (CQ) CQ thread: the client left, or all is sent (on_closed)      -> task `closed` -> loop: cancel, free
  *
  *   [G1] `start` comes before `closed`: one CQ thread posts both, and a loop runs them in order.
  *   [G2] A client that does not read fills its own outbox; past the bound its call is cancelled.
@@ -69,7 +69,8 @@ static void finish_locked(struct rpc *r)
         snprintf(retry, sizeof retry, "%u", r->retry_after_ms);
         meta[n++] = (struct weir_rpc_meta){ WEIR_STR("retry-after-ms"), weir_str(retry) };
     }
-    weir_rpc_stream_finish(r->stream, r->status, r->message, meta + (r->request_id[0] == 0), n - (r->request_id[0] == 0));
+    weir_rpc_stream_finish(r->stream, r->status, r->message, meta + (r->request_id[0] == 0),
+                           n - (r->request_id[0] == 0));
 }
 
 /* Sends the oldest message when none is in flight; then, if the call is over, the status. */
@@ -295,9 +296,11 @@ static void run_closed(struct weir_task *task)
 }
 
 /* ---- on the CQ thread ---- */
-static weir_err authenticate(struct rpc *r, struct weir_arena *arena, struct weir_str *ret_account, struct weir_why *why)
+static weir_err authenticate(struct rpc *r, struct weir_arena *arena, struct weir_str *ret_account,
+                             struct weir_why *why)
 {
-    return weir_keys_check(r->api->opts.keys, weir_rpc_stream_meta(r->stream, "authorization"), arena, ret_account, why);
+    return weir_keys_check(r->api->opts.keys, weir_rpc_stream_meta(r->stream, "authorization"), arena,
+                           ret_account, why);
 }
 
 static weir_err copy_meta(struct rpc *r, struct weir_request *req, const char *key, struct weir_str *ret,
@@ -449,7 +452,8 @@ static void on_closed(void *ctx, struct weir_rpc_stream *s, int grpc_status, con
     weir_loop_post(r->api->opts.loops[r->i_loop], &r->closed); /* [G1] */
 }
 
-static weir_err open_rpc(struct weir_rpc_api *api, struct weir_rpc_stream *s, void **ret_ctx, struct weir_why *why)
+static weir_err open_rpc(struct weir_rpc_api *api, struct weir_rpc_stream *s, void **ret_ctx,
+                         struct weir_why *why)
 {
     struct rpc *r = weir_alloc0(sizeof *r);
 
@@ -466,8 +470,9 @@ static weir_err open_rpc(struct weir_rpc_api *api, struct weir_rpc_stream *s, vo
     return WEIR_OK;
 }
 
-static weir_err open_generate(void *ctx, struct weir_rpc_stream *s, const struct weir_rpc_stream_ops **ret_ops,
-                              void **ret_ctx, struct weir_why *why)
+static weir_err open_generate(void *ctx, struct weir_rpc_stream *s,
+                              const struct weir_rpc_stream_ops **ret_ops, void **ret_ctx,
+                              struct weir_why *why)
 {
     static const struct weir_rpc_stream_ops ops = { on_generate, on_sent, on_peer_done, on_closed };
 
@@ -475,8 +480,9 @@ static weir_err open_generate(void *ctx, struct weir_rpc_stream *s, const struct
     return open_rpc(ctx, s, ret_ctx, why);
 }
 
-static weir_err open_list_models(void *ctx, struct weir_rpc_stream *s, const struct weir_rpc_stream_ops **ret_ops,
-                                 void **ret_ctx, struct weir_why *why)
+static weir_err open_list_models(void *ctx, struct weir_rpc_stream *s,
+                                 const struct weir_rpc_stream_ops **ret_ops, void **ret_ctx,
+                                 struct weir_why *why)
 {
     static const struct weir_rpc_stream_ops ops = { on_list_models, on_sent, on_peer_done, on_closed };
 
@@ -484,7 +490,8 @@ static weir_err open_list_models(void *ctx, struct weir_rpc_stream *s, const str
     return open_rpc(ctx, s, ret_ctx, why);
 }
 
-weir_err weir_rpc_api_open(const struct weir_rpc_api_opts *opts, struct weir_rpc_api **ret, struct weir_why *why)
+weir_err weir_rpc_api_open(const struct weir_rpc_api_opts *opts, struct weir_rpc_api **ret,
+                           struct weir_why *why)
 {
     struct weir_rpc_api *api = weir_alloc0(sizeof *api);
 

@@ -1,4 +1,5 @@
-/* api.h - weir.v1.Inference over gRPC: the same calls as the REST gateway, begun on a CQ thread and lived on a loop. */
+/* api.h - weir.v1.Inference over gRPC: the same calls as the REST gateway, begun on a CQ thread and lived on
+ * a loop. */
 #ifndef WEIR_ROUTER_RPC_API_H
 #define WEIR_ROUTER_RPC_API_H
 

@@ -1,7 +1,8 @@
 /* keys.c - the set of keys is an immutable, sorted array, replaced whole with each snapshot that changed one.
  *
  * The digest is looked up, never the key, so the time of a search tells nothing about a secret.
- * Threads: on_snapshot on the discovery thread; check anywhere; a short lock guards the pointer, not the search. */
+ * Threads: on_snapshot on the discovery thread; check anywhere; a short lock guards the pointer, not the
+ * search. */
 #include "router/tenancy/keys.h"
 
 #include <pthread.h>
