@@ -1,9 +1,11 @@
 /* arena.c - bump allocation in doubling chunks.
  *
  * The newest chunk is bumped; a block that is too large for a chunk gets its own, linked behind the newest,
- * so that the free part of that one is not lost. [A1] Blocks are 16-byte aligned and never overlap. [A2]
- * Bytes taken from the heap, chunk headers included, never pass the limit. [A3] Under ASan every byte that is
- * not part of a block is poisoned; there is a gap between two blocks. One thread at a time. */
+ * so that the free part of that one is not lost.
+ *   [A1] Blocks are 16-byte aligned and never overlap.
+ *   [A2] Bytes taken from the heap, chunk headers included, never pass the limit.
+ *   [A3] Under ASan every byte that is not part of a block is poisoned; there is a gap between two blocks.
+ * One thread at a time. */
 #include "base/arena.h"
 
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* arena.h - memory that is freed all at once: one for each request.
  *
- * Bump allocation in chunks that double up to 64 KiB; larger blocks get a chunk of their own. `limit` bounds the
- * total, so that no request can take more than its share. Under ASan freed and unused parts are poisoned.
+ * Bump allocation in chunks that double up to 64 KiB; larger blocks get a chunk of their own. `limit` bounds
+ * the total, so that no request can take more than its share. Under ASan freed and unused parts are poisoned.
  * One thread at a time. */
 #ifndef WEIR_BASE_ARENA_H
 #define WEIR_BASE_ARENA_H

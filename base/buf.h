@@ -1,7 +1,7 @@
 /* buf.h - a growable byte buffer with a read end: bytes go in at the back and out at the front.
  *
- * A failed append marks the buffer broken (`failed`) and appends nothing more: a writer appends freely and tests
- * once. One thread at a time. */
+ * A failed append marks the buffer broken (`failed`) and appends nothing more: a writer appends freely and
+ * tests once. One thread at a time. */
 #ifndef WEIR_BASE_BUF_H
 #define WEIR_BASE_BUF_H
 

@@ -1,6 +1,7 @@
 /* err.h - one table of errors: name, HTTP status, gRPC status, may the caller retry, the words a client sees.
  *
- * What can fail returns weir_err. Results are written on success only; `why`, which may be NULL, on failure only. */
+ * What can fail returns weir_err. Results are written on success only; `why`, which may be NULL, on failure
+ * only. */
 #ifndef WEIR_BASE_ERR_H
 #define WEIR_BASE_ERR_H
 

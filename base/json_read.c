@@ -4,11 +4,13 @@
  * time; one without escapes is a slice of the text, one with escapes is unescaped into the arena after it was
  * checked whole, so that skipping and unescaping accept the same strings. Doubles of up to 19 digits and
  * small exponents are exact in one multiplication or division (Clinger 1990); the rest goes to strtod under
- * the C locale. [J1] Whatever is taken, skipped or passed on raw was checked against RFC 8259 and is valid
- * UTF-8. [J2] The first error sticks; nothing is read after it. [J3] No byte at or past `end` is read. [J4]
- * Containers nest at most WEIR_JSON_DEPTH_MAX deep; no recursion anywhere. [J5] A number becomes the nearest
- * double, or the very integer, or an error. Not here: a key that comes twice; the caller knows whether that
- * matters. */
+ * the C locale.
+ *   [J1] Whatever is taken, skipped or passed on raw was checked against RFC 8259 and is valid UTF-8.
+ *   [J2] The first error sticks; nothing is read after it.
+ *   [J3] No byte at or past `end` is read.
+ *   [J4] Containers nest at most WEIR_JSON_DEPTH_MAX deep; no recursion anywhere.
+ *   [J5] A number becomes the nearest double, or the very integer, or an error.
+ * Not here: a key that comes twice; the caller knows whether that matters. */
 #include "base/json.h"
 
 #include <limits.h>
@@ -283,12 +285,9 @@ static bool scan_string(struct weir_json *j, struct weir_str *ret_raw, bool *ret
             escaped = true;
             p += n;
         } else if ((unsigned char)*p >= 0x80) {
-            do {
-                size_t n = weir_utf8_step(p, (size_t)(end - p));
-                if (n == 0)
-                    return fail_at(j, p, "a string is not valid UTF-8");
-                p += n;
-            } while (p < end && (unsigned char)*p >= 0x80);
+            p += scan_wide(p, end);
+            if (p < end && (unsigned char)*p >= 0x80)
+                return fail_at(j, p, "a string is not valid UTF-8");
         } else {
             return fail_at(j, p, "control character in a string");
         }

@@ -127,9 +127,7 @@ static size_t copyable(const char *text, const char *end)
 
     for (;;) {
         p += scan_plain(p, end);
-        if (p == end || (unsigned char)*p < 0x80)
-            return (size_t)(p - text);
-        size_t n = weir_utf8_step(p, (size_t)(end - p));
+        size_t n = scan_wide(p, end);
         if (n == 0)
             return (size_t)(p - text);
         p += n;

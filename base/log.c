@@ -2,10 +2,11 @@
  *
  * A line is put together on the stack: logging takes no heap, so that it works when there is none left.
  *   [G1] One line is one write(2): lines of several threads never mix.
- *   [G2] At most BURST_MAX lines a second of one event; the rest is counted and told of ("log_held") by the
- * next line of any event after that second. [G3] A JSON line is valid JSON whatever the values hold; an
- * over-long line is cut in its values. Threads: settings are written once, before threads start (the level is
- * an atomic). The table of bursts is under a mutex held for a few instructions. */
+ *   [G2] At most BURST_MAX lines a second of one event; the rest is counted, and told of as "log_held" by the
+ *        next line of any event after that second.
+ *   [G3] A JSON line is valid JSON whatever the values hold; an over-long line is cut in its values.
+ * Threads: settings are written once, before threads start (the level is an atomic). The table of bursts is
+ * under a mutex held for a few instructions. */
 #include "base/log.h"
 
 #include <pthread.h>

@@ -1,8 +1,8 @@
 /* mem.c - the heap's door.
  *
  * Programs link jemalloc over malloc, so that these stay malloc. The test budget is one thread-local compare
- * on each call: nothing beside malloc itself, and it lets a release build run the same tests. [M1] With a
- * budget of n, n allocations succeed and the rest give NULL, on this thread only. */
+ * on each call: nothing beside malloc itself, and it lets a release build run the same tests.
+ *   [M1] With a budget of n, n allocations succeed and the rest give NULL, on this thread only. */
 #include "base/mem.h"
 
 #include <stdbool.h>

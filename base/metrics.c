@@ -1,10 +1,10 @@
 /* metrics.c - the registry of metrics and the text that Prometheus reads.
  *
  * Families are a list sorted by name, series a list under their family, newest last; both only grow, so that
- * a handle stays good. A series has its own cache line: two hot counters must not slow each other down. [P1]
- * The same name and labels give the same handle. [P2] Within one text a histogram's buckets rise and the last
- * one equals its count. Threads: registering and writing take one mutex; updates are relaxed atomics (a
- * metric orders nothing). */
+ * a handle stays good. A series has its own cache line: two hot counters must not slow each other down.
+ *   [P1] The same name and labels give the same handle.
+ *   [P2] Within one text a histogram's buckets rise and the last one equals its count.
+ * Threads: registering and writing take one mutex; updates are relaxed atomics (a metric orders nothing). */
 #include "base/metrics.h"
 
 #include <dirent.h>

@@ -1,8 +1,9 @@
 /* queue.h - how threads meet: a bounded queue of pointers, many producers, one consumer, woken by an eventfd.
  *
- * Intrusive nodes: a push never allocates, so it fails for one reason only: the bound. The eventfd is written only
- * when the queue was empty (coalesced), so that a burst costs one wake-up. FIFO per producer.
- * [Q1] No node is lost or seen twice. [Q2] A push that follows the consumer's empty look always wakes it. */
+ * Intrusive nodes: a push never allocates, so it fails for one reason only: the bound. The eventfd is written
+ * only when the queue was empty (coalesced), so that a burst costs one wake-up. FIFO per producer.
+ *   [Q1] No node is lost or seen twice.
+ *   [Q2] A push that follows the consumer's empty look always wakes it. */
 #ifndef WEIR_BASE_QUEUE_H
 #define WEIR_BASE_QUEUE_H
 
@@ -29,14 +30,16 @@ struct weir_queue {
 };
 
 /* with_fd: also make an eventfd for an epoll loop. WEIR_IO: no descriptor left. */
-WEIR_MUST_CHECK weir_err weir_queue_init(struct weir_queue *q, size_t n_max, bool with_fd, struct weir_why *why);
+WEIR_MUST_CHECK weir_err weir_queue_init(struct weir_queue *q, size_t n_max, bool with_fd,
+                                         struct weir_why *why);
 void weir_queue_release(struct weir_queue *q); /* nodes left are the caller's */
 
 /* Any thread. WEIR_FULL: at the bound. WEIR_UNAVAILABLE: closed. */
 WEIR_MUST_CHECK weir_err weir_queue_push(struct weir_queue *q, struct weir_qnode *node);
 /* The consumer takes everything at once, oldest first; NULL when empty. Clears the eventfd. */
 struct weir_qnode *weir_queue_take(struct weir_queue *q);
-/* Blocks until there is something, or it is closed (NULL), or timeout_ns (UINT64_MAX = none) has passed (NULL). */
+/* Blocks until there is something, or it is closed (NULL), or timeout_ns (UINT64_MAX = none) has passed
+ * (NULL). */
 struct weir_qnode *weir_queue_wait(struct weir_queue *q, uint64_t timeout_ns);
 /* No more pushes; wakes the consumer. */
 void weir_queue_close(struct weir_queue *q);

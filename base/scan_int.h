@@ -3,6 +3,7 @@
 #ifndef WEIR_BASE_SCAN_INT_H
 #define WEIR_BASE_SCAN_INT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -40,6 +41,54 @@ static inline size_t scan_ascii(const char *text, const char *end)
 #endif
     while (p < end && (unsigned char)*p < 0x80)
         p++;
+    return (size_t)(p - text);
+}
+
+/* Bytes of the valid UTF-8 character at `text`; 0 when it is invalid or cut off. Inline: text in most of the
+ * world's scripts comes here for each character. */
+static inline bool scan_is_tail(unsigned char c)
+{
+    return (c & 0xc0) == 0x80;
+}
+
+static inline size_t scan_utf8_step(const char *text, size_t len)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    unsigned char lo = 0x80, hi = 0xbf; /* bounds of the second byte */
+
+    if (s[0] < 0x80)
+        return 1;
+    if (s[0] < 0xc2)
+        return 0; /* a tail, or an overlong form */
+    if (s[0] < 0xe0)
+        return len >= 2 && scan_is_tail(s[1]) ? 2 : 0;
+    if (s[0] < 0xf0) {
+        if (s[0] == 0xe0)
+            lo = 0xa0; /* overlong below */
+        else if (s[0] == 0xed)
+            hi = 0x9f; /* surrogates above */
+        return len >= 3 && s[1] >= lo && s[1] <= hi && scan_is_tail(s[2]) ? 3 : 0;
+    }
+    if (s[0] > 0xf4)
+        return 0;
+    if (s[0] == 0xf0)
+        lo = 0x90; /* overlong below */
+    else if (s[0] == 0xf4)
+        hi = 0x8f; /* past U+10FFFF above */
+    return len >= 4 && s[1] >= lo && s[1] <= hi && scan_is_tail(s[2]) && scan_is_tail(s[3]) ? 4 : 0;
+}
+
+/* Bytes of the valid characters at `text` that are not ASCII: up to one that is, an invalid one, or `end`. */
+static inline size_t scan_wide(const char *text, const char *end)
+{
+    const char *p = text;
+
+    while (p < end && (unsigned char)*p >= 0x80) {
+        size_t n = scan_utf8_step(p, (size_t)(end - p));
+        if (n == 0)
+            break;
+        p += n;
+    }
     return (size_t)(p - text);
 }
 

@@ -2,8 +2,8 @@
  *
  *   [T1] No signal but a crash's own is ever taken by a thread that is started here.
  *   [T2] The crash report calls async-signal-safe functions only (backtrace() was called once before, so that
- * its library is loaded) and re-raises, so that the exit status and the core are those of the crash. The list
- * of running threads is under one mutex, which only starting, joining and dumping take. */
+ *        its library is loaded) and re-raises, so that the exit status and the core are those of the crash.
+ * The list of running threads is under one mutex, which only starting, joining and dumping take. */
 #include "base/thread.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* thread.h - threads with a role, a name that `top -H` shows, and a beat that a watchdog reads.
  *
- * Roles say who may touch what: WEIR_ON(ROLE) asserts it in debug builds. All signals are blocked in these threads;
- * the main thread takes them with weir_signals_wait(). */
+ * Roles say who may touch what: WEIR_ON(ROLE) asserts it in debug builds. All signals are blocked in these
+ * threads; the main thread takes them with weir_signals_wait(). */
 #ifndef WEIR_BASE_THREAD_H
 #define WEIR_BASE_THREAD_H
 
@@ -32,7 +32,7 @@ struct weir_thread {
     void *(*fn)(void *);
     void *arg;
     int running;
-    void *signal_stack; /* the crash report's, so that it can tell of a stack that ran over */
+    void *signal_stack;       /* the crash report's, so that it can tell of a stack that ran over */
     _Atomic uint64_t beat_ns; /* relaxed: the watchdog wants to know about seconds */
     struct weir_thread *next; /* in the list of running threads */
 };
@@ -47,7 +47,8 @@ enum weir_role weir_role(void);
 void weir_thread_beat(uint64_t now_ns);
 /* When it last beat; 0 when it never did. */
 uint64_t weir_thread_beat_ns(const struct weir_thread *t);
-/* The running threads as a JSON array [{"name":..,"role":..,"beat_age_ms":..}]; null as the age of one that never beat. */
+/* The running threads as a JSON array [{"name":..,"role":..,"beat_age_ms":..}]; null as the age of one that
+ * never beat. */
 void weir_threads_dump(struct weir_buf *out, uint64_t now_ns);
 
 /* Main thread, before any other starts: block SIGTERM, SIGINT, SIGHUP, SIGUSR1; ignore SIGPIPE. */

@@ -8,36 +8,9 @@
 
 #include "base/scan_int.h"
 
-static bool is_tail(unsigned char c)
-{
-    return (c & 0xc0) == 0x80;
-}
-
 size_t weir_utf8_step(const char *text, size_t len)
 {
-    const unsigned char *s = (const unsigned char *)text;
-    unsigned char lo = 0x80, hi = 0xbf; /* bounds of the second byte */
-
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] < 0xc2)
-        return 0; /* a tail, or an overlong form */
-    if (s[0] < 0xe0)
-        return len >= 2 && is_tail(s[1]) ? 2 : 0;
-    if (s[0] < 0xf0) {
-        if (s[0] == 0xe0)
-            lo = 0xa0; /* overlong below */
-        else if (s[0] == 0xed)
-            hi = 0x9f; /* surrogates above */
-        return len >= 3 && s[1] >= lo && s[1] <= hi && is_tail(s[2]) ? 3 : 0;
-    }
-    if (s[0] > 0xf4)
-        return 0;
-    if (s[0] == 0xf0)
-        lo = 0x90; /* overlong below */
-    else if (s[0] == 0xf4)
-        hi = 0x8f; /* past U+10FFFF above */
-    return len >= 4 && s[1] >= lo && s[1] <= hi && is_tail(s[2]) && is_tail(s[3]) ? 4 : 0;
+    return scan_utf8_step(text, len);
 }
 
 bool weir_utf8_valid(const char *text, size_t len)
@@ -46,12 +19,9 @@ bool weir_utf8_valid(const char *text, size_t len)
 
     while (text < end) {
         text += scan_ascii(text, end);
-        while (text < end && (unsigned char)*text >= 0x80) {
-            size_t n = weir_utf8_step(text, (size_t)(end - text));
-            if (n == 0)
-                return false;
-            text += n;
-        }
+        text += scan_wide(text, end);
+        if (text < end && (unsigned char)*text >= 0x80)
+            return false;
     }
     return true;
 }
@@ -65,7 +35,7 @@ size_t weir_utf8_cut(const char *text, size_t len, size_t max)
     /* Back to the first byte of the character that the cut would split; a character has at most three tails.
      */
     for (at = max; at > 0 && max - at < 4; at--)
-        if (!is_tail((unsigned char)text[at]))
+        if (!scan_is_tail((unsigned char)text[at]))
             return at;
     return max - at < 4 ? at : max;
 }
