@@ -227,12 +227,13 @@ static weir_err fail_bounds(const struct weir_conf *conf, const struct weir_conf
                             struct weir_why *why, const char *text)
 {
     char what[160], min[NUMBER_TEXT_MAX], max[NUMBER_TEXT_MAX];
+    const char *unit =
+        row->unit && row->kind != WEIR_CONF_STR ? row->unit : ""; /* a text's bounds are of its length */
 
     number_write(row->min, min);
     number_write(row->max, max);
     snprintf(what, sizeof what, "must %s between %s and %s%s%.40s",
-             row->kind == WEIR_CONF_STR ? "have a length" : "be", min, max, row->unit[0] ? " " : "",
-             row->kind == WEIR_CONF_STR ? "" : row->unit);
+             row->kind == WEIR_CONF_STR ? "have a length" : "be", min, max, unit[0] ? " " : "", unit);
     return fail_value(conf, row, from, why, text, what);
 }
 

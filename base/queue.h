@@ -15,6 +15,10 @@
 
 #include "base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct weir_qnode {
     struct weir_qnode *next;
 };
@@ -46,4 +50,7 @@ void weir_queue_close(struct weir_queue *q);
 size_t weir_queue_len(struct weir_queue *q);
 bool weir_queue_closed(struct weir_queue *q); /* nodes pushed before may still be there to take */
 
+#ifdef __cplusplus
+}
+#endif
 #endif

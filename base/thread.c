@@ -131,12 +131,12 @@ void weir_thread_join(struct weir_thread *t)
 void weir_thread_beat(uint64_t now_ns)
 {
     if (own_thread)
-        atomic_store_explicit(&own_thread->beat_ns, now_ns, memory_order_relaxed);
+        __atomic_store_n(&own_thread->beat_ns, now_ns, __ATOMIC_RELAXED);
 }
 
 uint64_t weir_thread_beat_ns(const struct weir_thread *t)
 {
-    return atomic_load_explicit(&t->beat_ns, memory_order_relaxed);
+    return __atomic_load_n(&t->beat_ns, __ATOMIC_RELAXED);
 }
 
 void weir_threads_dump(struct weir_buf *out, uint64_t now_ns)

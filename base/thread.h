@@ -6,11 +6,14 @@
 #define WEIR_BASE_THREAD_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum weir_role {
     WEIR_ROLE_ANY,
@@ -32,8 +35,8 @@ struct weir_thread {
     void *(*fn)(void *);
     void *arg;
     int running;
-    void *signal_stack;       /* the crash report's, so that it can tell of a stack that ran over */
-    _Atomic uint64_t beat_ns; /* relaxed: the watchdog wants to know about seconds */
+    void *signal_stack; /* the crash report's, so that it can tell of a stack that ran over */
+    uint64_t beat_ns;   /* relaxed __atomic builtins (C++ knows no _Atomic): a watchdog counts seconds */
     struct weir_thread *next; /* in the list of running threads */
 };
 
@@ -60,4 +63,7 @@ void weir_signals_raise_term(void);
 /* Writes a backtrace of the crashing thread to standard error on SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL. */
 void weir_crash_report_setup(const char *program);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -112,6 +112,21 @@ static void test_level_filters(void **state)
     assert_string_equal(member(got.text, "event"), "loud");
 }
 
+static void test_setup_by_name(void **state)
+{
+    struct weir_why why;
+
+    (void)state;
+    assert_int_equal(weir_log_setup_by_name("error", "json", "r", "1", NULL), WEIR_OK);
+    assert_false(weir_log_on(WEIR_LOG_WARN));
+    assert_true(weir_log_on(WEIR_LOG_ERROR));
+    assert_int_equal(weir_log_setup_by_name("loud", "json", "r", "1", &why), WEIR_INVALID);
+    assert_string_equal(why.param, "log_level");
+    assert_int_equal(weir_log_setup_by_name("info", "xml", "r", "1", &why), WEIR_INVALID);
+    assert_string_equal(why.param, "log_format");
+    assert_false(weir_log_on(WEIR_LOG_WARN)); /* a refused setting changes nothing */
+}
+
 /* [G2] */
 static void test_burst_is_held_and_counted(void **state)
 {
@@ -206,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_json_line),
         cmocka_unit_test(test_human_line),
         cmocka_unit_test(test_level_filters),
+        cmocka_unit_test(test_setup_by_name),
         cmocka_unit_test(test_burst_is_held_and_counted),
         cmocka_unit_test(test_long_and_odd_values_stay_json),
         cmocka_unit_test(test_lines_of_threads_do_not_mix),

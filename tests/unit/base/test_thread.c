@@ -78,7 +78,7 @@ static void test_dump_lists_running_threads(void **state)
     weir_threads_dump(&out, 1000);
     assert_string_equal(weir_buf_cstr(&out),
                         "[{\"name\":\"sender\",\"role\":\"send\",\"beat_age_ms\":null}]");
-    atomic_store(&t.beat_ns, 1000000);
+    __atomic_store_n(&t.beat_ns, 1000000, __ATOMIC_RELAXED);
     weir_buf_clear(&out);
     weir_threads_dump(&out, 8000000);
     assert_string_equal(weir_buf_cstr(&out), "[{\"name\":\"sender\",\"role\":\"send\",\"beat_age_ms\":7}]");
