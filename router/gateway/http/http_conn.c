@@ -1,21 +1,23 @@
 /* http_conn.c - one connection's life: read, parse, hand over, send, again.
  *
- *     HANDSHAKE -> IDLE -> HEAD -> BODY -> HANDLE -> FLUSH -> IDLE ...           the client closed: gone from
- * anywhere
- *                           \-------\------------>/     \-> LINGER -> closed     (refused: straight to FLUSH)
+ *     HANDSHAKE -> IDLE -> HEAD -> BODY -> HANDLE -> FLUSH -> IDLE ...
+ *                           \-------\------------->/    \-> LINGER -> closed     (refused: straight to FLUSH)
  *
  * The socket is watched edge-triggered for IN, OUT and RDHUP, once, for life: no epoll_ctl in a request's
  * way, and while the handler works we do not read on, yet hear at once that the client closed (RDHUP) or
- * reset (HUP, ERR), even behind unread bytes. A half-close counts as gone unless the answer is already
- * complete; then it is still delivered. Deadlines are lazy: the timer stays in the heap and is moved only
- * when the new deadline is sooner; when it fires too early it is set again. A request that comes and leaves
- * in one turn does not touch the heap. [C1] The handler holds a request in phase HANDLE alone, and loses it
- * exactly once. [C2] One request at a time: the next is parsed when the answer before it has left. [C3] Every
- * phase has a deadline, but for HANDLE with nothing waiting to be sent: that time is the handler's. [C4] A
- * function here that may close the connection returns false if it did; nobody touches it afterwards. Threads:
- * the loop's. Memory: bounded by head, body_max, output_max (or the handler's own whole answer) and
- * HTTP_SCRATCH. Not here: what an answer looks like (http_reply.c), sockets (http_listen.c), TLS
- * (http_tls.c). */
+ * reset (HUP, ERR), even behind unread bytes, unless these fill the kernel's receive buffer: then the end has
+ * not reached us. A half-close counts as gone, unless the answer is already complete; then it is delivered.
+ *
+ * Deadlines are lazy: the timer stays in the heap and is moved only when the new deadline is sooner; when it
+ * fires too early it is set again. A request that comes and leaves in one turn does not touch the heap.
+ *   [C1] The handler holds a request in phase HANDLE alone, and loses it exactly once.
+ *   [C2] One request at a time: the next is parsed when the answer before it has left.
+ *   [C3] Every phase has a deadline, but for HANDLE with nothing waiting to be sent: the handler's own time.
+ *   [C4] A function here that may close the connection returns false if it did; nobody touches it afterwards.
+ * Threads: the loop's.
+ * Memory: bounded by the head's bounds, body_max (all together bodies_max), output_max (or the handler's own
+ * whole answer) and HTTP_SCRATCH.
+ * Not here: what an answer looks like (http_reply.c), sockets (http_listen.c), TLS (http_tls.c). */
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -251,6 +253,22 @@ static void got_head(struct http_conn *conn, bool more)
     }
 }
 
+static void got_body(struct http_conn *conn)
+{
+    struct http_exchange *x = conn->x;
+    struct weir_http_server *server = conn->shard->server;
+    uint64_t len = x->parser.chunk.len;
+    uint64_t before = atomic_fetch_add_explicit(&server->body_bytes, len, memory_order_relaxed);
+    x->body_bytes += len; /* given back with the exchange, also when it is refused here */
+    if (before + len > server->opts.bodies_max) {
+        refuse(conn, WEIR_HTTP_REFUSE_BODIES);
+        return;
+    }
+    weir_buf_add(&x->body, x->parser.chunk.ptr, len);
+    if (x->body.failed)
+        refuse(conn, WEIR_HTTP_REFUSE_NOMEM);
+}
+
 static void got_request(struct http_conn *conn)
 {
     struct http_exchange *x = conn->x;
@@ -284,9 +302,7 @@ static size_t feed(struct http_conn *conn, const char *data, size_t len)
             got_head(conn, used < len);
             break;
         case WEIR_HTTP_BODY:
-            weir_buf_add(&x->body, x->parser.chunk.ptr, x->parser.chunk.len);
-            if (x->body.failed)
-                refuse(conn, WEIR_HTTP_REFUSE_NOMEM);
+            got_body(conn);
             break;
         case WEIR_HTTP_END:
             got_request(conn);
@@ -433,8 +449,7 @@ static bool handshake(struct http_conn *conn)
         http_conn_close(conn, /* reset= */ false);
         return false;
     }
-    conn->tls_up = true;
-    conn->readable = true; /* the request may have come with the handshake's end */
+    conn->tls_up = true; /* and still readable: the request may have come behind the handshake */
     enter(conn, HTTP_IDLE);
     return true;
 }

@@ -1,5 +1,5 @@
-/* http_int.h - what the files of this folder share: server, shard (its part on one loop), connection,
- * exchange.
+/* http_int.h - what the files of this folder share: server, shard (its part on one loop),
+ * connection, exchange.
  *
  * An idle connection is a `struct http_conn` alone; all that a request needs (parser, body, output) hangs on
  * a `struct http_exchange`, taken from the shard's pool with the request's first byte and given back when the
@@ -47,7 +47,7 @@ struct http_exchange {        /* one request and its answer */
     bool unread;                /* the request's body is not all read */
     bool bodiless;              /* the answer is a head alone: to HEAD, or 204, or 304 */
     bool plain_stream;          /* streamed without chunks: HTTP/1.0 */
-    uint64_t body_start_ns;
+    uint64_t body_bytes;        /* this request's share of the server's */
     struct weir_buf body, out;
     struct weir_http_parser parser;
 };
@@ -113,8 +113,9 @@ struct weir_http_server {
     struct weir_http_hooks hooks;
     SSL_CTX *tls;
     int port;
-    atomic_uint n_conns;       /* the bound's count; relaxed: it guards nothing else */
-    atomic_size_t n_undrained; /* shards; the last to leave calls on_drained */
+    atomic_uint n_conns;              /* the bound's count; relaxed: it guards nothing else */
+    atomic_uint_least64_t body_bytes; /* of all requests in hand; relaxed likewise */
+    atomic_size_t n_undrained;        /* shards; the last to leave calls on_drained */
     atomic_bool drain_requested;
     struct weir_gauge *connections;
     struct weir_counter *requests[HTTP_CODE_CLASSES];

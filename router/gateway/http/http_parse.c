@@ -5,8 +5,9 @@
  * byte a step: it has nothing to remember but numbers. A proxy in front of us and we must agree on where each
  * message ends, so what the RFC lets a recipient repair is refused: bare LF, white space before a colon,
  * folded lines, repeated or signed lengths, a length beside an encoding, any encoding but one `chunked`, a
- * Host that differs from the target's. [H1] The events are the same however the bytes are cut. Sizes are
- * checked before ends of lines, so that a line which is both too long and malformed is too long in every cut.
+ * Host that differs from the target's.
+ *   [H1] The events are the same however the bytes are cut. Sizes are checked before ends of lines, so that a
+ *        line which is both too long and malformed is too long in every cut.
  *   [H2] The head never holds more than WEIR_HTTP_LINE_MAX + WEIR_HTTP_HEAD_MAX bytes; nothing else is kept.
  *   [H3] After ERROR nothing more is consumed.
  * Threads: none of its own. Not here: reading, deadlines (http_conn.c), decoding of targets (the handler).

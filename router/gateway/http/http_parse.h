@@ -4,14 +4,15 @@
  *         MORE   all is consumed; feed more
  *         HEAD   method, target, headers are there; the body (if any) follows
  *         BODY   p.chunk is a piece of the body: a slice of the caller's data
- *         END    the message is complete; what is left of data belongs to the next one:
- * weir_http_parser_clear() first ERROR  p.refusal says why; the connection can't go on; the parser stays in
- * this state
+ *         END    the message is complete; the rest of data is the next one's: weir_http_parser_clear first
+ *         ERROR  p.refusal says why; the connection can't go on; the parser stays in this state
  *
- * The events are the same however the bytes are cut into pieces (pieces of the body may be cut). What two
- * parsers could read in two ways is refused, never repaired: that is what request smuggling lives on. Percent
- * encoding is left alone. Memory: one growing buffer for the head, at most line_max + head_max bytes. One
- * thread at a time. Source: RFC 9112 (messages), RFC 9110 (semantics). */
+ * The events are the same however the bytes are cut (but that a body comes in other pieces). What two parsers
+ * could read in two ways is refused, never repaired: that is what request smuggling lives on. Percent
+ * encoding is left alone.
+ *
+ * Memory: one growing buffer for the head, at most WEIR_HTTP_LINE_MAX + WEIR_HTTP_HEAD_MAX bytes. One thread
+ * at a time. Source: RFC 9112 (messages), RFC 9110 (semantics). */
 #ifndef WEIR_ROUTER_GATEWAY_HTTP_PARSE_H
 #define WEIR_ROUTER_GATEWAY_HTTP_PARSE_H
 
@@ -61,6 +62,7 @@ enum {
     X(HEAD_TIMEOUT, 408, "head_timeout", "the request's head took too long to arrive")                       \
     X(BODY_TIMEOUT, 408, "body_timeout", "the request's body took too long to arrive")                       \
     X(NOMEM, 503, "no_memory", "no memory for this request")                                                 \
+    X(BODIES, 503, "bodies", "too many large requests at once; try again")                                   \
     X(CONNECTIONS, 503, "connections", "too many connections")                                               \
     X(DESCRIPTORS, 503, "descriptors", "no file descriptor left")                                            \
     X(TLS, 0, "tls_handshake", "the TLS handshake failed or took too long")                                  \

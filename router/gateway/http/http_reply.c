@@ -1,5 +1,4 @@
-/* http_reply.c - the handler's side: header fields, whole and streamed answers, and the server's own
- * refusals.
+/* http_reply.c - the handler's side: header fields, whole and streamed answers; refusals.
  *
  * Everything is appended to the exchange's output; the connection sends it at the end of the loop's turn.
  * Framing is this file's alone: a handler cannot write a header or a body that ends up as something else.

@@ -2,10 +2,10 @@
  *
  * Nothing is shared between shards in a request's way but relaxed counters. A process without descriptors
  * neither spins nor leaves clients hanging: a descriptor kept in reserve is given up to take the first
- * waiting connection and close it, then accepting rests for HTTP_ACCEPT_PAUSE_MS. [S1] on_drained is called
- * once, after the last connection of the last shard. [S2] A drain message that the loop has not run yet
- * outlives the server, and then does nothing. Threads: a shard is its loop's; open and close while no loop
- * runs; drain from anywhere. */
+ * waiting connection and close it, then accepting rests for HTTP_ACCEPT_PAUSE_MS.
+ *   [S1] on_drained is called once, after the last connection of the last shard.
+ *   [S2] A drain message that the loop has not run yet outlives the server, and then does nothing.
+ * Threads: a shard is its loop's; open and close while no loop runs; drain from anywhere. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -66,6 +66,8 @@ struct http_exchange *http_exchange_take(struct http_shard *shard)
 
 void http_exchange_give(struct http_shard *shard, struct http_exchange *x)
 {
+    if (x->body_bytes != 0)
+        atomic_fetch_sub_explicit(&shard->server->body_bytes, x->body_bytes, memory_order_relaxed);
     if (shard->n_pool == HTTP_POOL_MAX) {
         exchange_free(x);
         return;
@@ -240,6 +242,7 @@ static void set_defaults(struct weir_http_opts *opts)
 #define DEFAULT(field, value) opts->field = opts->field ? opts->field : (value)
     DEFAULT(name, "http");
     DEFAULT(body_max, WEIR_HTTP_BODY_MAX_DEFAULT);
+    DEFAULT(bodies_max, 1ull << 30);
     DEFAULT(output_max, 1 << 20);
     DEFAULT(connections_max, 20000);
     DEFAULT(head_ms, 10000);

@@ -16,16 +16,15 @@
  *     later:  weir_http_stream_begin(req, 200, &fields); weir_http_stream_write(req, data, len) ...;
  *             weir_http_stream_end(req);
  *
- * LIFETIME. `req` and all it points to are the handler's from on_request (or on_head) until exactly one of
- * these:
- *   - weir_http_respond, weir_http_stream_end or weir_http_abort was called on it: gone when the call
- * returns;
- *   - req->on_gone(req) was called: gone when the hook returns; the hook must call none of the functions
- * below. A handler that returns without having answered must have set on_gone. on_gone comes at most once,
- * never from inside a call of the handler's own, and means: the client closed or half-closed or reset the
- * connection, stopped reading, or the server is being closed. It comes as soon as the kernel knows, also
- * before the first byte of the answer. All functions on a req are for its loop's thread (req->loop): other
- * threads post a task to it.
+ * LIFETIME. `req` and all it points to are the handler's from on_request until exactly one of these:
+ *   - weir_http_respond, weir_http_stream_end or weir_http_abort was called on it: gone when that returns;
+ *   - req->on_gone(req) was called: gone when the hook returns; the hook itself must call none of these.
+ * A handler that returns without having answered must have set on_gone. It comes at most once, never from
+ * inside a call of the handler's own, and means: the client closed or half-closed or reset the connection, or
+ * stopped reading, or the server is being closed. It comes as soon as the kernel knows, also before the first
+ * byte of the answer.
+ *
+ * THREADS. All functions on a req are for its loop's thread (req->loop): others post a task to it.
  *
  * WRITES of one turn of the loop leave in one send. Answers of several requests on one connection come in
  * order: the next request is looked at when the answer before it has left. */
@@ -45,10 +44,11 @@ struct weir_http_server;
 
 /* What a 0 in an option means is in brackets. Strings are borrowed until weir_http_server_close. */
 struct weir_http_opts {
-    const char *name;   /* label `listener` of the metrics, and of log lines: "rest" */
-    const char *listen; /* "host:port", "[::1]:port", ":port" (all addresses); port 0 picks a free one */
-    uint64_t body_max;  /* bytes in a request body [16 MiB] */
-    size_t output_max;  /* bytes of a streamed answer waiting in one connection [1 MiB] */
+    const char *name;    /* label `listener` of the metrics, and of log lines: "rest" */
+    const char *listen;  /* "host:port", "[::1]:port", ":port" (all addresses); port 0 picks a free one */
+    uint64_t body_max;   /* bytes in a request body [16 MiB] */
+    uint64_t bodies_max; /* bytes of all request bodies at once, over all loops [1 GiB] */
+    size_t output_max;   /* bytes of a streamed answer waiting in one connection [1 MiB] */
     uint32_t connections_max; /* over all loops [20000] */
     uint32_t head_ms;         /* from a request's first byte to its complete head [10000] */
     uint32_t body_ms;         /* from the head to the complete body, plus the time body_rate grants [30000] */

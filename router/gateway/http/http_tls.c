@@ -1,9 +1,9 @@
-/* http_tls.c - TLS for the server: OpenSSL over non-blocking sockets, behind the same two calls as plaintext.
+/* http_tls.c - TLS for the server: OpenSSL over non-blocking sockets, behind the same calls as plaintext.
  *
  * TLS 1.2 and up, no renegotiation, no compression; ALPN: a client that offers protocols must offer http/1.1.
  * Buffers are given back while a connection rests. An end without close_notify counts as an end: HTTP frames
- * its messages itself. OpenSSL writes with write(2), so the program must ignore SIGPIPE (weir_signals_block
- * does). */
+ * its messages itself. OpenSSL writes with write(2), so the program must ignore SIGPIPE, which
+ * weir_signals_block does. A client that says close_notify without closing its socket is not gone yet. */
 #include <errno.h>
 #include <openssl/err.h>
 #include <string.h>

@@ -2,12 +2,13 @@
  *
  * Descriptors are mostly watched edge-triggered by their owners, so a turn costs one epoll_wait and what the
  * owners do. Timers are a binary heap of pointers with the place kept in the timer: set, move and clear are
- * O(log n), and the owners move them lazily. Tasks come through the bounded queue of base, whose eventfd is
- * written only when it was empty. [W1] After weir_loop_unwatch no event reaches the watch: those of this turn
- * that are still to come are struck out. [W2] What a timer or a `later` starts again comes no sooner than the
- * next turn, so a turn always ends. [W3] A task that was posted is run exactly once, at the latest by
- * weir_loop_close. Threads: the loop's own, but for post and stop. Memory: the heap of timers grows by
- * doubling and never shrinks. */
+ * O(log n), and the owners move them lazily. Tasks come through the queue of base, whose eventfd is written
+ * only when it was empty.
+ *   [W1] After weir_loop_unwatch no event reaches the watch: those of this turn still to come are struck out.
+ *   [W2] A turn ends: it runs no more timers than were set at its start, and what a `later` queues is for the
+ *        next turn.
+ *   [W3] A task that was posted is run exactly once, at the latest by weir_loop_close.
+ * Threads: the loop's own, but for post and stop. Memory: the heap of timers only grows. */
 #include "router/gateway/http/loop.h"
 
 #include <errno.h>

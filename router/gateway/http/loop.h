@@ -1,11 +1,11 @@
-/* loop.h - one epoll loop a thread: sockets, timers, tasks from other threads, and work put off to the end of
- * a turn.
+/* loop.h - one epoll loop a thread: sockets, timers, tasks from other threads, and work put off
+ * to the end of a turn.
  *
  *     main:   weir_loop_open(0, &loop, &why);  start a thread that calls weir_loop_run(loop)
- *     others: weir_loop_post(loop, &msg->task);                      (any thread; never fails, never
- * allocates) main:   weir_loop_stop(loop); join; weir_loop_close(loop);
+ *     others: weir_loop_post(loop, &msg->task);             (any thread; never fails, never allocates)
+ *     main:   weir_loop_stop(loop); join; weir_loop_close(loop);
  *
- * One turn: wait; read the clock once; due timers; ready sockets; posted tasks; then what was put off with
+ * One turn: wait; read the clock once; due timers; ready sockets and posted tasks; then what was put off with
  * weir_loop_later(), so that all that one turn writes to a connection leaves in one send. Nothing here
  * allocates but the heap of timers, which grows by doubling. All hooks run on the loop's thread, and all
  * functions are for that thread (or for any, before weir_loop_run), except weir_loop_post and weir_loop_stop.

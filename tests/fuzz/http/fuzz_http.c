@@ -1,9 +1,9 @@
 /* fuzz_http.c - the request parser on arbitrary bytes.
  *
- * Input: one byte that seeds the cuts, then the stream. The stream is parsed whole, in random pieces and byte
- * by byte, each piece an exact copy on the heap. Properties: the three tell the same story [H1]; nothing
- * outside the piece is read (ASan); the head stays within its bound [H2]; what is accepted can be read in one
- * way only: no control characters, one Host, not both a length and an encoding, a body within its limit. */
+ * Input: one byte that seeds the cuts, then the stream. It is parsed whole, in random pieces, byte by byte;
+ * each piece is an exact copy on the heap. Properties: the three tell the same story [H1]; nothing outside
+ * the piece is read (ASan); the head stays within its bound [H2]; what is accepted has one reading only: no
+ * control characters, one Host, not both a length and an encoding, a body within its limit. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

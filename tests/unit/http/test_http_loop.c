@@ -1,5 +1,4 @@
-/* test_http_loop.c - the loop: timers in order, tasks from other threads, late work, events that are struck
- * out. */
+/* test_http_loop.c - the loop: timers in order, tasks from other threads, late work, events struck out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

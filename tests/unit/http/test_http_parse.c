@@ -1,5 +1,4 @@
-/* test_http_parse.c - every case is parsed whole, byte by byte, and cut in two at every place: the outcome is
- * the same. [H1] */
+/* test_http_parse.c - each case is parsed whole, byte by byte, and cut in two at each place, alike. [H1] */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -321,7 +320,7 @@ static void expect_both(const char *in, const char *want)
     static const size_t steps[] = { 1, 1000, SIZE_MAX / 2 };
     for (size_t i = 0; i < 3; i++) {
         char *got = outcome(in, len, 0, steps[i]);
-        const char *end = strrchr(got, *want);
+        const char *end = *want ? strrchr(got, *want) : got;
         assert_non_null(end);
         assert_string_equal(end, want);
         free(got);
@@ -338,6 +337,10 @@ static void test_bounds(void **state)
         at = fill(at, WEIR_HTTP_LINE_MAX - strlen("GET / HTTP/1.1\r\n") + (size_t)over);
         strcpy(at, " HTTP/1.1\r\n" H "\r\n");
         expect_both(in, over ? "!line_too_long." : ";");
+
+        at = fill(in, WEIR_HTTP_LINE_MAX + (size_t)over); /* a line without an end */
+        *at = '\0';
+        expect_both(in, over ? "!line_too_long." : "");
 
         at = stpcpy(in, "GET / HTTP/1.1\r\n" H "b: ");
         at = fill(at, WEIR_HTTP_HEAD_MAX - strlen(H "b: \r\n\r\n") + (size_t)over);

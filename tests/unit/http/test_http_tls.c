@@ -1,5 +1,4 @@
-/* test_http_tls.c - the same server behind TLS: certificates are made here, the client is OpenSSL over the
- * same loop. */
+/* test_http_tls.c - the same server behind TLS: certificates are made here; the client is OpenSSL. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
