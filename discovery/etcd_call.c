@@ -70,6 +70,13 @@ static void on_done(void *ctx, const struct etcd_result *result)
         return;
     }
     s->err = etcd_msg_parse(result->body, &s->arena, &s->msg, s->why);
+    if (s->err == WEIR_OK && s->msg.token.len) { /* it points into the body, which goes */
+        const char *token = weir_arena_strndup(&s->arena, s->msg.token.ptr, s->msg.token.len);
+        if (token)
+            s->msg.token.ptr = token;
+        else
+            s->err = weir_fail(s->why, WEIR_NOMEM, "etcd: no memory for a token");
+    }
     if (s->err == WEIR_OK && s->msg.is_error)
         s->err = etcd_error(&s->msg, s->why);
     else if (s->err == WEIR_OK && result->status != 200)

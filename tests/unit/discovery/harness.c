@@ -322,6 +322,32 @@ bool view_wait(struct view *v, const char *key, const char *value)
     return ok;
 }
 
+int view_n_snapshots(struct view *v)
+{
+    pthread_mutex_lock(&v->lock);
+    int n = v->n_snapshots;
+    pthread_mutex_unlock(&v->lock);
+    return n;
+}
+
+int view_n_entries_min(struct view *v)
+{
+    pthread_mutex_lock(&v->lock);
+    int n = v->n_entries_min;
+    pthread_mutex_unlock(&v->lock);
+    return n;
+}
+
+static bool has_snapshot(void *ctx)
+{
+    return view_n_snapshots(ctx) > 0;
+}
+
+bool view_wait_snapshot(struct view *v)
+{
+    return wait_until(has_snapshot, v);
+}
+
 struct connected {
     struct view *v;
     bool want;

@@ -49,6 +49,10 @@ void view_mark(struct view *v);
 /* Waits until the key has the value (NULL: is absent). False after DEADLINE_S. */
 bool view_wait(struct view *v, const char *key, const char *value);
 bool view_has(struct view *v, const char *key, const char *value); /* now */
+/* Since view_mark. */
+int view_n_snapshots(struct view *v);
+int view_n_entries_min(struct view *v);
+bool view_wait_snapshot(struct view *v); /* until there is one */
 bool view_wait_connected(struct view *v, bool connected);
 /* Waits until the condition holds; polled every few milliseconds. */
 bool wait_until(bool (*cond)(void *ctx), void *ctx);

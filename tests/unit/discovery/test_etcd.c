@@ -172,8 +172,7 @@ static void test_a_key_deleted_by_somebody_is_put_again(void **state)
     assert_true(view_wait(&owner, "/weir/routers/y", "{\"v\":1}"));
     view_mark(&owner);
     etcd_proc_delete(&shared, "/weir/routers/y");
-    while (owner.n_snapshots == 0)
-        usleep(1000);
+    assert_true(view_wait_snapshot(&owner));
     assert_true(view_wait(&owner, "/weir/routers/y", "{\"v\":1}"));
     view_close(&owner);
 }
@@ -243,8 +242,7 @@ static void test_a_lost_lease_is_granted_again_and_the_key_put_again(void **stat
         snprintf(json, sizeof json, "{\"ID\":\"%lld\"}", atoll(at + 6));
         etcd_proc_post(&shared, NULL, "/v3/lease/revoke", json, NULL);
     }
-    while (v.n_snapshots == 0)
-        usleep(1000);
+    assert_true(view_wait_snapshot(&v));
     assert_true(view_wait(&v, "/weir/routers/lease", "1"));
     view_close(&v);
 }
@@ -290,7 +288,7 @@ static void test_kill_and_restart_loses_no_event_and_shows_nothing_less(void **s
     assert_true(view_wait(&v, "/weir/keys/c", "1"));
     assert_true(view_wait_connected(&v, true));
     assert_true(view_has(&v, "/weir/routers/r", "1"));
-    assert_true(v.n_entries_min >= 3);
+    assert_true(view_n_entries_min(&v) >= 3);
     assert_int_equal(resyncs("start"), n_start); /* resumed, not read again */
     view_close(&owner);
     assert_true(view_wait(&v, "/weir/routers/r", NULL)); /* the lease is still the owner's: revoked */
@@ -348,8 +346,8 @@ static void test_compaction_while_away_means_a_resync_that_adds_before_it_remove
     assert_true(view_wait(&v, "/weir/keys/old", NULL));
     assert_true(view_has(&v, "/weir/keys/new", "1"));
     assert_true(view_has(&v, "/weir/keys/stays", "1"));
-    assert_int_equal(v.n_snapshots, 2);   /* first old + new + stays, */
-    assert_int_equal(v.n_entries_min, 2); /* then new + stays */
+    assert_int_equal(view_n_snapshots(&v), 2);   /* first old + new + stays, */
+    assert_int_equal(view_n_entries_min(&v), 2); /* then new + stays */
     assert_true(resyncs("compacted") > n_before);
     etcd_proc_put(p, "/weir/keys/after", "1"); /* and the watch runs */
     assert_true(view_wait(&v, "/weir/keys/after", "1"));
@@ -402,7 +400,7 @@ static void wiped(struct etcd_proc *p, bool new_cluster_id, const char *reason)
     assert_true(view_has(&v, "/weir/keys/k2", NULL));
     assert_true(view_has(&v, "/weir/keys/k3", "1"));
     assert_true(view_has(&v, "/weir/replicas/m/r", "1"));
-    assert_true(v.n_entries_min >= 2); /* never empty */
+    assert_true(view_n_entries_min(&v) >= 2); /* never empty */
     const struct weir_disc_snapshot *snap;
     struct weir_discovery_opts opts = opts_of(p);
     assert_int_equal(weir_discovery_read(&opts, "/weir/replicas/", &snap, NULL), WEIR_OK);

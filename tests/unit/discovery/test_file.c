@@ -69,11 +69,11 @@ static void test_edits_appear_and_broken_files_change_nothing(void **state)
     view_mark(&v);
     write_file("{\"entries\":{\"keys/a\":"); /* an editor at work */
     assert_true(view_wait_connected(&v, false));
-    assert_int_equal(v.n_snapshots, 0);
+    assert_int_equal(view_n_snapshots(&v), 0);
     assert_true(view_has(&v, "/weir/keys/a", "{\"account\":\"demo\"}"));
     write_file("{\"entries\":{\"keys/a\":{\"account\":\"other\"},\"models/m\":{\"id\": \"m\"}}}");
     assert_true(view_wait(&v, "/weir/keys/a", "{\"account\":\"other\"}"));
-    assert_int_equal(v.n_snapshots, 1);
+    assert_int_equal(view_n_snapshots(&v), 1);
     assert_int_equal(revision_of(&v, "/weir/models/m"), before); /* did not change */
     assert_true(revision_of(&v, "/weir/keys/a") > changed);
     unlink(path);

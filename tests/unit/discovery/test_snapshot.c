@@ -44,8 +44,8 @@ static const char *value_of(const struct weir_disc_snapshot *snap, const char *k
 static void test_apply_equals_a_plain_model(void **state)
 {
     enum { KEYS = 24, ROUNDS = 400, BURST = 12 };
-    char names[KEYS][8], values[BURST][16];
-    char model[KEYS][16] = { "" };
+    char names[KEYS][8], values[BURST][32];
+    char model[KEYS][32] = { "" };
     const struct weir_disc_snapshot *snap = apply(NULL, NULL, 0);
     (void)state;
     srand(7);
