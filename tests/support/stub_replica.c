@@ -681,11 +681,12 @@ static void step_call(struct attach *att, struct call *call, struct weir_stub_co
 }
 
 /* With the stub's lock held, which keeps the attachments where they are. */
-static void step_all(struct weir_stub *stub, bool with_load)
+static void step_all(struct weir_stub *stub, bool with_calls, bool with_load)
 {
     for (struct attach *att = stub->attaches; att; att = att->next) {
         pthread_mutex_lock(&att->lock);
-        for (struct call *call = att->stepped, *next; call && !att->breaking; call = next) {
+        for (struct call *call = with_calls ? att->stepped : NULL, *next; call && !att->breaking;
+             call = next) {
             next = call->next;
             step_call(att, call, &stub->counts);
         }
@@ -711,13 +712,13 @@ static void *step_main(void *arg)
             pthread_cond_timedwait(&stub->more, &stub->lock, &at);
             continue;
         }
-        bool with_load = now_ns >= load_ns;
+        bool with_load = now_ns >= load_ns, with_calls = now_ns >= step_ns + gap_ns;
         if (with_load)
             load_ns = now_ns + LOAD_EVERY_MS * WEIR_MS;
-        step_ns =
-            step_ns + 2 * gap_ns < now_ns ? now_ns : step_ns + gap_ns; /* behind: no catching up in a burst */
+        if (with_calls) /* behind: no catching up in a burst */
+            step_ns = step_ns + 2 * gap_ns < now_ns ? now_ns : step_ns + gap_ns;
         if (!stub->silent)
-            step_all(stub, with_load);
+            step_all(stub, with_calls, with_load);
     }
     pthread_mutex_unlock(&stub->lock);
     return NULL;
