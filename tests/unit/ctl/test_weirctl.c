@@ -1,0 +1,320 @@
+/* test_weirctl.c - weirctl as a person or a script sees it: what it prints, where, and its exit code. Keys
+ * need a real etcd; fleet, models and chat run over a static file and a fake router. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/hash.h"
+#include "fake.h"
+#include "harness.h"
+
+static const char *weirctl;
+static char dir[64], out[65536], err[65536];
+
+static void slurp(const char *name, char *to, size_t size)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t n = fread(to, 1, size - 1, file);
+    to[n] = '\0';
+    fclose(file);
+}
+
+static void spit(const char *name, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Runs it with a clean environment; fills out and err; returns the exit code. */
+static int ctl(const char *fmt, ...) WEIR_PRINTF(1, 2);
+static int ctl(const char *fmt, ...)
+{
+    char args[1000], command[2000];
+    va_list list;
+    va_start(list, fmt);
+    vsnprintf(args, sizeof args, fmt, list);
+    va_end(list);
+    snprintf(command, sizeof command, "unset WEIR_ETCD WEIR_API_KEY; exec %s %s >%s/out 2>%s/err </dev/null",
+             weirctl, args, dir, dir);
+    int status = system(command);
+    slurp("out", out, sizeof out);
+    slurp("err", err, sizeof err);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* ---- the command line ---- */
+
+static void test_help_and_usage(void **state)
+{
+    static const char *const commands[] = { "chat",           "fleet",        "model list",
+                                            "api-key create", "api-key list", "api-key delete" };
+    (void)state;
+    assert_int_equal(ctl("--help"), 0);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        char usage[64];
+        assert_int_equal(ctl("--help"), 0);
+        assert_non_null(strstr(out, commands[i]));
+        assert_int_equal(ctl("%s --help", commands[i]), 0);
+        snprintf(usage, sizeof usage, "usage: weirctl %s", commands[i]);
+        assert_non_null(strstr(out, usage));
+    }
+    assert_int_equal(ctl("--version"), 0);
+    assert_int_equal(ctl(" "), 2);
+    assert_int_equal(ctl("dance"), 2);
+    assert_non_null(strstr(err, "dance"));
+    assert_int_equal(ctl("fleet --colour red"), 2);
+    assert_non_null(strstr(err, "--colour"));
+    assert_int_equal(ctl("fleet -o yaml"), 2);
+    assert_non_null(strstr(err, "yaml"));
+    assert_int_equal(ctl("fleet extra"), 2);
+    assert_int_equal(ctl("fleet --etcd"), 2);
+    assert_int_equal(ctl("--etcd nonsense fleet"), 1);
+    assert_non_null(strstr(err, "nonsense"));
+    assert_int_equal(ctl("--etcd 127.0.0.1:1 fleet"), 3);
+    assert_string_equal(out, "");
+    assert_int_equal(ctl("--fleet /nowhere fleet"), 1);
+    assert_non_null(strstr(err, "/nowhere"));
+}
+
+/* ---- keys ---- */
+
+static void test_keys_are_made_listed_and_deleted(void **state)
+{
+    struct etcd_proc p;
+    char key[128], hex[65], command[256];
+    uint8_t digest[32];
+    (void)state;
+    if (!etcd_is_installed())
+        skip();
+    etcd_proc_init(&p, /* tls= */ false);
+    etcd_proc_start(&p);
+    assert_int_equal(ctl("--source %s api-key create --account demo --key-name one", p.source), 0);
+    assert_int_equal(strlen(out), 5 + 64 + 1); /* the key alone, for $(...) */
+    assert_true(strncmp(out, "weir_", 5) == 0);
+    snprintf(key, sizeof key, "%.69s", out);
+    assert_null(strstr(err, key));
+    weir_sha256(key, strlen(key), digest);
+    weir_hex(digest, sizeof digest, hex);
+    assert_int_equal(ctl("--etcd %s api-key list -o json", p.source + 7), 0);
+    assert_non_null(strstr(out, hex));
+    assert_null(strstr(out, key)); /* only its digest is kept */
+    assert_non_null(strstr(out, "\"account\":\"demo\",\"name\":\"one\""));
+    /* The record is what a router looks for. */
+    const struct weir_disc_snapshot *snap;
+    struct weir_discovery_opts opts = view_opts(&p);
+    snprintf(command, sizeof command, "/weir/keys/%s", hex);
+    assert_int_equal(weir_discovery_read(&opts, command, &snap, NULL), WEIR_OK);
+    assert_int_equal(snap->n_entries, 1);
+    weir_disc_snapshot_unref(snap);
+    /* A key of one's own, twice. */
+    assert_int_equal(
+        ctl("--source %s api-key create --account a --key-name two --key fw_0123456789abcdefgh -o json",
+            p.source),
+        0);
+    assert_non_null(strstr(out, "\"key\":\"fw_0123456789abcdefgh\""));
+    assert_int_equal(
+        ctl("--source %s api-key create --account b --key-name x --key fw_0123456789abcdefgh", p.source), 1);
+    assert_non_null(strstr(err, "exists"));
+    assert_int_equal(ctl("--source %s api-key create --account a --key-name two", p.source), 0);
+    assert_int_equal(ctl("--source %s api-key list --account a", p.source), 0);
+    assert_null(strstr(out, "demo"));
+    assert_int_equal(ctl("--source %s api-key delete --name two", p.source), 1); /* which one? */
+    assert_non_null(strstr(err, "2 keys"));
+    assert_int_equal(ctl("--source %s api-key delete --name nobody", p.source), 1);
+    assert_int_equal(ctl("--source %s api-key delete --sha256-prefix %.12s", p.source, hex), 0);
+    assert_int_equal(ctl("--source %s api-key list --account demo -o json", p.source), 0);
+    assert_string_equal(out, "[]\n");
+    assert_int_equal(ctl("--source %s api-key create --account 'a b' --key-name x", p.source), 2);
+    assert_int_equal(ctl("--source %s api-key create --account a --key-name x --key short", p.source), 2);
+    assert_int_equal(ctl("--source %s api-key create --account a", p.source), 2);
+    etcd_proc_release(&p);
+}
+
+/* ---- the fleet, its models, a word with one: a static file and a fake router ---- */
+
+struct router {
+    struct fake fake;
+    pthread_mutex_t lock;
+    const char *chat; /* the whole answer to a chat */
+    char request[4096];
+};
+
+static void answer(void *ctx, int fd, const char *what, const char *body)
+{
+    struct router *r = ctx;
+    if (strstr(what, "/debug/fleet")) {
+        fake_say(fd, FAKE_HEAD_OK "{\"self\":{\"id\":\"r\"},\"replicas\":[{\"id\":\"rep-1\",\"model\":\"m1\","
+                                  "\"grpc\":\"10.0.0.1:1\",\"state\":\"usable\",\"running\":3,\"waiting\":2,"
+                                  "\"slots\":8,\"decode_tokens_s\":123.4,\"predicted_wait_ms\":null}]}");
+        return;
+    }
+    pthread_mutex_lock(&r->lock);
+    snprintf(r->request, sizeof r->request, "%s\n%s", what, body);
+    fake_say(fd, r->chat);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void router_open(struct router *r)
+{
+    char text[2000];
+    pthread_mutex_init(&r->lock, NULL);
+    fake_open(&r->fake, answer, r);
+    snprintf(
+        text, sizeof text,
+        "{\"entries\":{\"routers/r\":{\"id\":\"r\",\"rest\":\"127.0.0.1:%d\",\"admin\":\"127.0.0.1:%d\"},"
+        "\"replicas/m1/rep-1\":{\"id\":\"rep-1\",\"model\":\"m1\",\"grpc\":\"10.0.0.1:1\"},"
+        "\"replicas/m1/rep-2\":{\"id\":\"rep-2\",\"model\":\"m1\",\"grpc\":\"10.0.0.2:1\"},"
+        "\"replicas/m2/rep-3\":{\"id\":\"rep-3\",\"model\":\"m2\",\"grpc\":\"10.0.0.3:1\"},"
+        "\"replicas/m2/bad\":{\"id\":\"bad\"}}}",
+        r->fake.port, r->fake.port);
+    spit("fleet", text);
+}
+
+static const char *line_with(const char *word)
+{
+    static char line[400];
+    const char *at = strstr(out, word);
+    assert_non_null(at);
+    while (at > out && at[-1] != '\n')
+        at--;
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(at, "\n"), at);
+    return line;
+}
+
+static void test_fleet_shows_members_and_their_load(void **state)
+{
+    static struct router r;
+    (void)state;
+    router_open(&r);
+    assert_int_equal(ctl("--source file:%s/fleet fleet", dir), 0);
+    assert_non_null(strstr(line_with("rep-1"), "usable"));
+    assert_non_null(strstr(line_with("rep-1"), "123"));
+    assert_non_null(strstr(line_with("rep-2"), "10.0.0.2:1")); /* this router does not know it */
+    assert_null(strstr(line_with("rep-2"), "usable"));
+    assert_non_null(strstr(out, "1 records could not be read"));
+    assert_int_equal(ctl("--source file:%s/fleet fleet -o json", dir), 0);
+    assert_non_null(strstr(out, "\"unreadable_records\":1"));
+    assert_non_null(strstr(out, "\"running\":3"));
+    assert_int_equal(ctl("--source file:%s/fleet model list", dir), 0);
+    assert_non_null(strstr(line_with("m1"), "2"));
+    assert_int_equal(ctl("--source file:%s/fleet model list -o json", dir), 0);
+    assert_string_equal(out, "[{\"id\":\"m1\",\"replicas\":2},{\"id\":\"m2\",\"replicas\":1}]\n");
+    fake_close(&r.fake);
+    assert_int_equal(ctl("--source file:%s/fleet fleet", dir), 0); /* no admin page answers */
+    assert_non_null(strstr(line_with("rep-1"), "10.0.0.1:1"));
+    assert_non_null(strstr(out, "load is not known"));
+}
+
+#define CHUNK(delta)                                                                                         \
+    "data: {\"model\":\"m1\",\"choices\":[{\"index\":0,\"delta\":{" delta "},\"finish_reason\":null}]}\n\n"
+#define STREAM                                                                                               \
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"                        \
+    ": a comment\n\n" CHUNK("\"role\":\"assistant\",\"content\":\"\"") CHUNK("\"content\":\"Hel\"")          \
+        CHUNK("\"content\":\"lo \\u00e9\"")
+#define STREAM_END                                                                                           \
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\r\n\r\n"                    \
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3}}\n\ndata: [DONE]\n\n"
+
+static void test_chat_streams_the_answer(void **state)
+{
+    static struct router r;
+    (void)state;
+    router_open(&r);
+    r.chat = STREAM STREAM_END;
+    assert_int_equal(
+        ctl("--source file:%s/fleet chat 'say \"hi\"' --key k --max-tokens 5 --temperature 0", dir), 0);
+    assert_string_equal(out, "Hello \xc3\xa9\n");
+    assert_non_null(strstr(r.request, "POST /v1/chat/completions"));
+    assert_non_null(strstr(r.request, "\"model\":\"m1\""));
+    assert_non_null(strstr(r.request, "\"content\":\"say \\\"hi\\\"\""));
+    assert_non_null(strstr(r.request, "\"max_tokens\":5"));
+    assert_int_equal(ctl("chat hi --key k --model m2 --router 127.0.0.1:%d -o json", r.fake.port), 0);
+    assert_string_equal(out,
+                        "{\"model\":\"m1\",\"text\":\"Hello \xc3\xa9\",\"finish_reason\":\"stop\",\"usage\":"
+                        "{\"prompt_tokens\":3}}\n");
+    assert_non_null(strstr(r.request, "\"model\":\"m2\""));
+    fake_close(&r.fake);
+}
+
+static void test_chat_tells_failures_apart(void **state)
+{
+    static struct router r;
+    (void)state;
+    router_open(&r);
+    r.chat = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n"
+             "{\"error\":{\"message\":\"invalid API key\",\"type\":\"authentication_error\"}}";
+    assert_int_equal(ctl("--source file:%s/fleet chat hi --key k", dir), 1);
+    assert_non_null(strstr(err, "401"));
+    assert_non_null(strstr(err, "invalid API key"));
+    assert_string_equal(out, "");
+    r.chat = STREAM; /* the connection ends in mid-answer */
+    assert_int_equal(ctl("--source file:%s/fleet chat hi --key k", dir), 1);
+    assert_non_null(strstr(err, "broke off"));
+    r.chat = STREAM "data: {\"error\":{\"message\":\"the replica broke off\"}}\n\n";
+    assert_int_equal(ctl("--source file:%s/fleet chat hi --key k", dir), 1);
+    assert_non_null(strstr(err, "the replica broke off"));
+    assert_int_equal(ctl("--source file:%s/fleet chat hi", dir), 2);      /* no key */
+    assert_int_equal(ctl("--source file:%s/fleet chat --key k", dir), 2); /* no text */
+    assert_int_equal(ctl("--source file:%s/fleet chat hi --key k --max-tokens -1", dir), 2);
+    fake_close(&r.fake);
+    assert_int_equal(ctl("--source file:%s/fleet chat hi --key k", dir), 3);
+}
+
+static void test_the_fleet_file_gives_defaults(void **state)
+{
+    static struct router r;
+    char text[600];
+    (void)state;
+    router_open(&r);
+    r.chat = STREAM STREAM_END;
+    snprintf(
+        text, sizeof text,
+        "{\"api_key\":\"k\",\"etcd\":\"127.0.0.1:1\",\"routers\":[{\"id\":\"r\",\"rest\":\"127.0.0.1:%d\","
+        "\"admin\":\"127.0.0.1:%d\",\"pid\":1}],\"replicas\":[{\"id\":\"x\",\"model\":\"m9\",\"pid\":2}]}",
+        r.fake.port, r.fake.port);
+    spit("fleet.json", text);
+    assert_int_equal(ctl("--fleet %s/fleet.json chat hi", dir), 0); /* needs no etcd */
+    assert_string_equal(out, "Hello \xc3\xa9\n");
+    assert_non_null(strstr(r.request, "\"model\":\"m9\""));
+    assert_int_equal(ctl("--fleet %s/fleet.json --source file:%s/fleet fleet", dir, dir),
+                     0); /* an option wins */
+    fake_close(&r.fake);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_help_and_usage),
+        cmocka_unit_test(test_keys_are_made_listed_and_deleted),
+        cmocka_unit_test(test_fleet_shows_members_and_their_load),
+        cmocka_unit_test(test_chat_streams_the_answer),
+        cmocka_unit_test(test_chat_tells_failures_apart),
+        cmocka_unit_test(test_the_fleet_file_gives_defaults),
+    };
+    if (argc != 2) {
+        fprintf(stderr, "usage: test_weirctl PATH-OF-WEIRCTL\n");
+        return 2;
+    }
+    weirctl = argv[1];
+    strcpy(dir, "/tmp/weir-test-ctl-XXXXXX");
+    if (!mkdtemp(dir))
+        return 1;
+    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    run_command("rm -rf %s", dir);
+    return n_failed;
+}
