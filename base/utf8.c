@@ -37,7 +37,7 @@ size_t weir_utf8_cut(const char *text, size_t len, size_t max)
     for (at = max; at > 0 && max - at < 4; at--)
         if (!scan_is_tail((unsigned char)text[at]))
             return at;
-    return max - at < 4 ? at : max;
+    return max;
 }
 
 size_t weir_utf8_put(uint32_t code, char *ret)
