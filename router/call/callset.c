@@ -22,7 +22,7 @@
 #include "router/fabric/fleet.h"
 #include "router/fabric/port.h"
 #include "router/fabric/table.h"
-#include "router/gateway/http/loop.h"
+#include "http/loop.h"
 #include "router/route/affinity.h"
 
 enum { TAG_SLOT_BITS = 24, SLOTS_MAX = 1 << TAG_SLOT_BITS, SLOTS_MIN = 64, BYTES_PER_TOKEN = 4 };

@@ -10,7 +10,7 @@
 #include "router/fabric/fleet.h"
 #include "router/fabric/port.h"
 #include "router/fabric/table.h"
-#include "router/gateway/http/loop.h"
+#include "http/loop.h"
 #include "weir/fabric/v1/fabric.pb-c.h"
 
 /* ---- ports (port.c) ---- */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/gateway/http/http_parse.h"
+#include "http/http_parse.h"
 
 enum { BODY_MAX = 1000, BYTEWISE_MAX = 20000 };
 

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
-#include "router/gateway/http/loop.h"
+#include "http/loop.h"
 
 static struct weir_loop *loop;
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "router/gateway/http/http_parse.h"
+#include "http/http_parse.h"
 
 enum { BODY_MAX = 100 };
 

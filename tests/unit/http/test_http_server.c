@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
-#include "router/gateway/http/http_int.h"
+#include "http/http_int.h"
 
 enum { PATIENCE_S = 20 }; /* a test that waits so long has failed */
 

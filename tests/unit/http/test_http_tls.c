@@ -21,7 +21,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
-#include "router/gateway/http/http_server.h"
+#include "http/http_server.h"
 
 enum { PATIENCE_S = 20, BODY = 1 << 20 };
 

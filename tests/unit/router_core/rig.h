@@ -9,7 +9,7 @@
 #include "proto/rpc.h"
 #include "router/call/callset.h"
 #include "router/fabric/fleet.h"
-#include "router/gateway/http/loop.h"
+#include "http/loop.h"
 #include "tests/support/stub_replica.h"
 
 enum { RIG_STUBS_MAX = 4 };

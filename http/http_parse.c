@@ -12,7 +12,7 @@
  *   [H3] After ERROR nothing more is consumed.
  * Threads: none of its own. Not here: reading, deadlines (http_conn.c), decoding of targets (the handler).
  * Source: RFC 9112 sections 2.2, 3, 5, 6, 7; RFC 9110 sections 5.5, 5.6.2, 7.2, 10.1.1. */
-#include "router/gateway/http/http_parse.h"
+#include "http/http_parse.h"
 
 #include <string.h>
 

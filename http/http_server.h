@@ -28,8 +28,8 @@
  *
  * WRITES of one turn of the loop leave in one send. Answers of several requests on one connection come in
  * order: the next request is looked at when the answer before it has left. */
-#ifndef WEIR_ROUTER_GATEWAY_HTTP_SERVER_H
-#define WEIR_ROUTER_GATEWAY_HTTP_SERVER_H
+#ifndef WEIR_HTTP_HTTP_SERVER_H
+#define WEIR_HTTP_HTTP_SERVER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,8 +37,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "router/gateway/http/http_parse.h"
-#include "router/gateway/http/loop.h"
+#include "http/http_parse.h"
+#include "http/loop.h"
 
 struct weir_http_server;
 

@@ -4,8 +4,8 @@
  * An idle connection is a `struct http_conn` alone; all that a request needs (parser, body, output) hangs on
  * a `struct http_exchange`, taken from the shard's pool with the request's first byte and given back when the
  * answer has left. */
-#ifndef WEIR_ROUTER_GATEWAY_HTTP_INT_H
-#define WEIR_ROUTER_GATEWAY_HTTP_INT_H
+#ifndef WEIR_HTTP_HTTP_INT_H
+#define WEIR_HTTP_HTTP_INT_H
 
 #include <netinet/in.h>
 #include <openssl/ssl.h>
@@ -13,7 +13,7 @@
 #include <sys/types.h>
 
 #include "base/metrics.h"
-#include "router/gateway/http/http_server.h"
+#include "http/http_server.h"
 
 enum {
     HTTP_SCRATCH = 64 * 1024,   /* bytes read at once, into a buffer that all connections of a loop share */

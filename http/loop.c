@@ -9,7 +9,7 @@
  *        next turn.
  *   [W3] A task that was posted is run exactly once, at the latest by weir_loop_close.
  * Threads: the loop's own, but for post and stop. Memory: the heap of timers only grows. */
-#include "router/gateway/http/loop.h"
+#include "http/loop.h"
 
 #include <errno.h>
 #include <limits.h>

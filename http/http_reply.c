@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "router/gateway/http/http_int.h"
+#include "http/http_int.h"
 
 static struct http_exchange *held(struct weir_http_req *req)
 {

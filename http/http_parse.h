@@ -13,8 +13,8 @@
  *
  * Memory: one growing buffer for the head, at most WEIR_HTTP_LINE_MAX + WEIR_HTTP_HEAD_MAX bytes. One thread
  * at a time. Source: RFC 9112 (messages), RFC 9110 (semantics). */
-#ifndef WEIR_ROUTER_GATEWAY_HTTP_PARSE_H
-#define WEIR_ROUTER_GATEWAY_HTTP_PARSE_H
+#ifndef WEIR_HTTP_HTTP_PARSE_H
+#define WEIR_HTTP_HTTP_PARSE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -16,7 +16,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "router/gateway/http/http_int.h"
+#include "http/http_int.h"
 
 void http_refused(struct weir_http_server *server, enum weir_http_refusal refusal)
 {

@@ -8,7 +8,7 @@
 #include <openssl/err.h>
 #include <string.h>
 
-#include "router/gateway/http/http_int.h"
+#include "http/http_int.h"
 
 static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
                        unsigned in_len, void *arg)

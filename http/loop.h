@@ -13,8 +13,8 @@
  * The four structs below are embedded in the owner's; zeroed memory with `run` set is a valid, idle one. Each
  * may be freed by its owner once it is unwatched, cleared, cancelled, or (a task) run: also from inside its
  * own `run`. */
-#ifndef WEIR_ROUTER_GATEWAY_HTTP_LOOP_H
-#define WEIR_ROUTER_GATEWAY_HTTP_LOOP_H
+#ifndef WEIR_HTTP_LOOP_H
+#define WEIR_HTTP_LOOP_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -26,7 +26,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "router/gateway/http/http_int.h"
+#include "http/http_int.h"
 
 /* EINTR is not among them: a call that can't block is not interrupted. */
 static ssize_t plain_outcome(ssize_t n)

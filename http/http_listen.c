@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "router/gateway/http/http_int.h"
+#include "http/http_int.h"
 
 enum { BACKLOG = 4096, HOST_MAX = 256, KEEPALIVE_IDLE_S = 30, KEEPALIVE_STEP_S = 10, KEEPALIVE_PROBES = 3 };
 
