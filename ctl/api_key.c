@@ -102,7 +102,7 @@ static enum ctl_exit store(struct ctl *ctl, const char *digest)
     struct weir_discovery_opts opts = ctl_discovery(ctl);
     struct weir_why why = { 0 };
     struct weir_buf value;
-    struct weir_str path = weir_str(ctl_format(ctl, "%skeys/%s", CTL_PREFIX, digest));
+    struct weir_str path = weir_str(ctl_format(ctl, "%skeys/%s", ctl->prefix, digest));
     weir_buf_init(&value, /* limit_bytes= */ 0);
     write_value(&value, account_opt, name_opt);
     struct weir_disc_cond absent = { path, 0 };
@@ -204,9 +204,9 @@ static enum ctl_exit read_keys(struct ctl *ctl, const struct weir_disc_snapshot 
     struct weir_discovery_opts opts = ctl_discovery(ctl);
     struct weir_why why = { 0 };
     const struct weir_disc_snapshot *snap;
-    size_t n_prefix = strlen(CTL_PREFIX "keys/");
+    size_t n_prefix = strlen(ctl_path(ctl, "keys/"));
     int n = 0;
-    weir_err rc = weir_discovery_read(&opts, CTL_PREFIX "keys/", &snap, &why);
+    weir_err rc = weir_discovery_read(&opts, ctl_path(ctl, "keys/"), &snap, &why);
     if (rc != WEIR_OK)
         return ctl_fail(rc, "%s", why.text);
     struct key_entry *keys = weir_arena_alloc0(&ctl->arena, ((size_t)snap->n_entries + 1) * sizeof *keys);

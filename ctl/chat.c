@@ -204,16 +204,16 @@ static enum ctl_exit find_target(struct ctl *ctl, const char **router, const cha
     *model = model_opt ? model_opt : ctl->model;
     if (*router && *model)
         return CTL_OK;
-    weir_err rc = weir_discovery_read(&opts, CTL_PREFIX, &snap, &why);
+    weir_err rc = weir_discovery_read(&opts, ctl->prefix, &snap, &why);
     if (rc != WEIR_OK)
         return ctl_fail(rc, "%s (to look up %s)", why.text, *router ? "--model" : "--router");
-    int n = weir_disc_prefix(snap, CTL_PREFIX "routers/", &entries);
+    int n = weir_disc_prefix(snap, ctl_path(ctl, "routers/"), &entries);
     for (int i = 0; i < n && !*router; i++) {
         struct weir_router_record rec;
         if (weir_router_record_parse(entries[i].value, &ctl->arena, &rec, NULL) == WEIR_OK && rec.rest.len)
             *router = ctl_text(ctl, rec.rest);
     }
-    n = weir_disc_prefix(snap, CTL_PREFIX "replicas/", &entries);
+    n = weir_disc_prefix(snap, ctl_path(ctl, "replicas/"), &entries);
     for (int i = 0; i < n && !*model; i++) {
         struct weir_replica_record rec;
         if (weir_replica_record_parse(entries[i].value, &ctl->arena, &rec, NULL) == WEIR_OK)

@@ -20,8 +20,6 @@ enum ctl_exit {
     CTL_UNREACHABLE = 3, /* etcd or a router does not answer */
 };
 
-#define CTL_PREFIX "/weir/"
-
 /* One option: "--name VALUE" or "--name=VALUE". */
 struct ctl_option {
     const char *name; /* without the dashes */
@@ -32,7 +30,7 @@ struct ctl_option {
 
 struct ctl {
     /* global options */
-    const char *etcd, *source, *admin, *fleet_file, *output;
+    const char *etcd, *source, *admin, *fleet_file, *output, *prefix;
     const char *ca_file, *cert_file, *key_file, *user;
     bool json;
     /* defaults of chat's options, from the environment and --fleet */
@@ -59,6 +57,8 @@ const struct ctl_command *ctl_options_read(struct ctl *ctl, const struct ctl_com
                                            int argc, char **argv, int *ret_n_operands, char ***ret_operands,
                                            enum ctl_exit *ret_exit);
 struct weir_discovery_opts ctl_discovery(const struct ctl *ctl);
+/* "keys/" -> "/weir/keys/" */
+const char *ctl_path(struct ctl *ctl, const char *name);
 
 /* Prints "weirctl: ..." to standard error and returns the code that fits the error. */
 enum ctl_exit ctl_fail(weir_err err, const char *fmt, ...) WEIR_PRINTF(2, 3);

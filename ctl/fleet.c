@@ -37,10 +37,10 @@ static enum ctl_exit read_members(struct ctl *ctl, struct fleet *f)
     struct weir_discovery_opts opts = ctl_discovery(ctl);
     const struct weir_disc_entry *entries = NULL;
     struct weir_why why = { 0 };
-    weir_err rc = weir_discovery_read(&opts, CTL_PREFIX, &f->snap, &why);
+    weir_err rc = weir_discovery_read(&opts, ctl->prefix, &f->snap, &why);
     if (rc != WEIR_OK)
         return ctl_fail(rc, "%s", why.text);
-    int n = weir_disc_prefix(f->snap, CTL_PREFIX "routers/", &entries);
+    int n = weir_disc_prefix(f->snap, ctl_path(ctl, "routers/"), &entries);
     f->routers = weir_arena_alloc0(&ctl->arena, ((size_t)n + 1) * sizeof *f->routers);
     WEIR_BUG_ON(!f->routers);
     for (int i = 0; i < n; i++) {
@@ -49,7 +49,7 @@ static enum ctl_exit read_members(struct ctl *ctl, struct fleet *f)
         f->n_routers += ok;
         f->n_bad += !ok;
     }
-    n = weir_disc_prefix(f->snap, CTL_PREFIX "replicas/", &entries);
+    n = weir_disc_prefix(f->snap, ctl_path(ctl, "replicas/"), &entries);
     f->replicas = weir_arena_alloc0(&ctl->arena, ((size_t)n + 1) * sizeof *f->replicas);
     WEIR_BUG_ON(!f->replicas);
     for (int i = 0; i < n; i++) {

@@ -11,6 +11,7 @@
 #include "ctl/ctl.h"
 
 #define FLEET_FILE_MAX (4u << 20)
+#define PREFIX_MAX 128
 
 /* ---- help ---- */
 
@@ -206,6 +207,12 @@ static enum ctl_exit fill_defaults(struct ctl *ctl)
         ctl->etcd = env_etcd;
     if (!ctl->key && env_key && *env_key)
         ctl->key = env_key;
+    if (!ctl->prefix)
+        ctl->prefix = "/weir/";
+    if (ctl->prefix[0] == '\0' || ctl->prefix[strlen(ctl->prefix) - 1] != '/' ||
+        strlen(ctl->prefix) > PREFIX_MAX)
+        return ctl_usage("--prefix %.40s: must end with / and have at most %d characters", ctl->prefix,
+                         PREFIX_MAX);
     if (ctl->fleet_file) {
         enum ctl_exit code = read_fleet_file(ctl);
         if (code != CTL_OK)
@@ -227,6 +234,7 @@ const struct ctl_command *ctl_options_read(struct ctl *ctl, const struct ctl_com
         { "etcd-cert", "FILE", "client certificate for etcds", &ctl->cert_file },
         { "etcd-key", "FILE", "its key", &ctl->key_file },
         { "etcd-user", "NAME", "etcd's user; password in WEIR_ETCD_PASSWORD", &ctl->user },
+        { "prefix", "PREFIX", "what the fleet's keys start with (default /weir/)", &ctl->prefix },
         { "admin", "HOST:PORT", "a router's admin address, for the live load", &ctl->admin },
         { "fleet", "FILE", "fleet.json of ./dev up: defaults for all addresses", &ctl->fleet_file },
         { "output", "text|json", "also -o", &ctl->output },
@@ -265,10 +273,15 @@ const struct ctl_command *ctl_options_read(struct ctl *ctl, const struct ctl_com
 struct weir_discovery_opts ctl_discovery(const struct ctl *ctl)
 {
     return (struct weir_discovery_opts){ .source = ctl->source_text,
-                                         .prefix = CTL_PREFIX,
+                                         .prefix = ctl->prefix,
                                          .ca_file = ctl->ca_file,
                                          .cert_file = ctl->cert_file,
                                          .key_file = ctl->key_file,
                                          .user = ctl->user,
                                          .password = getenv("WEIR_ETCD_PASSWORD") };
+}
+
+const char *ctl_path(struct ctl *ctl, const char *name)
+{
+    return ctl_format(ctl, "%s%s", ctl->prefix, name);
 }
