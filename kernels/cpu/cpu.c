@@ -1,0 +1,340 @@
+/* cpu.c - the CPU back end: chooses the instruction set, packs weights, spreads each operation over the pool.
+ *
+ * Work is split by panels (linear), tokens (norms), or tokens x KV heads (attention); a part's result never depends on
+ * the split, which is how the bit law survives any number of threads. Memory is plain, 64-byte aligned. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/cpu/ops.h"
+#include "kernels/cpu/pool.h"
+
+struct cpu {
+    struct weir_backend be;
+    const struct cpu_ops *ops;
+    struct pool *pool;
+};
+
+static struct cpu *cpu_of(struct weir_backend *be)
+{
+    return be->ctx;
+}
+
+/* ---- memory and packing ---- */
+static void *cpu_alloc(struct weir_backend *be, size_t bytes)
+{
+    (void)be;
+    return weir_alloc_aligned(64, (bytes + 63) & ~(size_t)63);
+}
+
+static void cpu_free(struct weir_backend *be, void *ptr)
+{
+    (void)be;
+    weir_free(ptr);
+}
+
+static float f16_to_f32(uint16_t h)
+{
+    int exponent = h >> 10 & 31, mantissa = h & 1023;
+    float value = exponent == 0    ? ldexpf((float)mantissa, -24)
+                  : exponent == 31 ? (mantissa ? NAN : INFINITY)
+                                   : ldexpf((float)(mantissa + 1024), exponent - 25);
+    return h & 0x8000 ? -value : value;
+}
+
+static float read_f32(const struct weir_weights *w, size_t i)
+{
+    uint16_t half;
+    float value;
+
+    if (w->dtype == WEIR_F32) {
+        memcpy(&value, (const char *)w->data + 4 * i, 4);
+        return value;
+    }
+    memcpy(&half, (const char *)w->data + 2 * i, 2);
+    return f16_to_f32(half);
+}
+
+static void pack_row(struct weir_matrix *m, uint32_t row, const struct weir_weights *part, uint32_t source)
+{
+    size_t at = (size_t)(row / PANEL) * m->n_in * PANEL + row % PANEL;
+
+    for (uint32_t k = 0; k < m->n_in; k++) {
+        size_t i = (size_t)source * m->n_in + k;
+        if (m->dtype == WEIR_BF16)
+            memcpy((uint16_t *)m->data + at + (size_t)k * PANEL, (const char *)part->data + 2 * i, 2);
+        else
+            ((float *)m->data)[at + (size_t)k * PANEL] = read_f32(part, i);
+    }
+}
+
+static void cpu_unpack(struct weir_backend *be, struct weir_matrix *m)
+{
+    if (!m)
+        return;
+    cpu_free(be, m->data);
+    weir_free(m);
+}
+
+static weir_err cpu_pack(struct weir_backend *be, const struct weir_weights *parts, int n_parts, uint32_t n_in,
+                         struct weir_matrix **ret)
+{
+    struct weir_matrix *m = weir_alloc0(sizeof *m);
+    bool all_bf16 = true;
+
+    if (!m)
+        return WEIR_NOMEM;
+    for (int i = 0; i < n_parts; i++) {
+        m->n_out += parts[i].n_out;
+        all_bf16 = all_bf16 && parts[i].dtype == WEIR_BF16;
+    }
+    m->n_in = n_in;
+    m->n_panel = (m->n_out + PANEL - 1) / PANEL;
+    m->dtype = all_bf16 ? WEIR_BF16 : WEIR_F32;
+    size_t bytes = (size_t)m->n_panel * PANEL * n_in * weir_dtype_size(m->dtype);
+    m->data = cpu_alloc(be, bytes);
+    if (!m->data) {
+        cpu_unpack(be, m);
+        return WEIR_NOMEM;
+    }
+    memset(m->data, 0, bytes);
+    for (uint32_t i = 0, row = 0; i < (uint32_t)n_parts; i++)
+        for (uint32_t k = 0; k < parts[i].n_out; k++)
+            pack_row(m, row++, &parts[i], k);
+    *ret = m;
+    return WEIR_OK;
+}
+
+/* ---- operations: a job's arguments, and the part of it that worker i of n does ---- */
+struct job {
+    const struct cpu_ops *ops;
+    float *out;
+    const float *x, *y, *z;
+    const struct weir_matrix *m;
+    const struct weir_batch *batch;
+    const struct weir_kv_pages *kv;
+    const struct weir_attn_dims *dims;
+    const int32_t *ids;
+    uint32_t n_tok, n;
+    float scalar;
+    int add;
+};
+
+static void embed_part(void *arg, uint32_t i, uint32_t n)
+{
+    const struct job *j = arg;
+    uint32_t begin, end, n_in = j->m->n_in;
+
+    pool_share(j->n_tok, i, n, &begin, &end);
+    for (uint32_t t = begin; t < end; t++) {
+        uint32_t row = (uint32_t)j->ids[t];
+        size_t at = (size_t)(row / PANEL) * n_in * PANEL + row % PANEL;
+        for (uint32_t k = 0; k < n_in; k++) {
+            uint32_t bits = j->m->dtype == WEIR_BF16 ? (uint32_t)((const uint16_t *)j->m->data)[at + (size_t)k * PANEL] << 16 : 0;
+            if (j->m->dtype == WEIR_BF16)
+                memcpy(&j->out[(size_t)t * n_in + k], &bits, 4);
+            else
+                j->out[(size_t)t * n_in + k] = ((const float *)j->m->data)[at + (size_t)k * PANEL];
+        }
+    }
+}
+
+static void cpu_embed(struct weir_backend *be, float *out, const struct weir_matrix *m, const int32_t *ids, uint32_t n_tok)
+{
+    struct job job = { .out = out, .m = m, .ids = ids, .n_tok = n_tok };
+    pool_run(cpu_of(be)->pool, embed_part, &job);
+}
+
+static void rmsnorm_part(void *arg, uint32_t i, uint32_t n)
+{
+    const struct job *j = arg;
+    uint32_t begin, end;
+
+    pool_share(j->n_tok, i, n, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        j->ops->rmsnorm(j->out + (size_t)t * j->n, j->x + (size_t)t * j->n, j->y, j->n, j->scalar);
+}
+
+static void cpu_rmsnorm(struct weir_backend *be, float *out, const float *x, const float *weight, uint32_t n_tok,
+                        uint32_t n, float eps)
+{
+    struct job job = { .ops = cpu_of(be)->ops, .out = out, .x = x, .y = weight, .n_tok = n_tok, .n = n, .scalar = eps };
+    pool_run(cpu_of(be)->pool, rmsnorm_part, &job);
+}
+
+static void linear_part(void *arg, uint32_t i, uint32_t n)
+{
+    const struct job *j = arg;
+    uint32_t begin, end;
+
+    pool_share(j->m->n_panel, i, n, &begin, &end);
+    j->ops->linear(j->out, j->x, j->m, j->n_tok, j->add, begin, end);
+}
+
+static void cpu_linear(struct weir_backend *be, float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok,
+                       int add)
+{
+    struct job job = { .ops = cpu_of(be)->ops, .out = out, .x = x, .m = m, .n_tok = n_tok, .add = add };
+    pool_run(cpu_of(be)->pool, linear_part, &job);
+}
+
+static void rotate(float *out, const float *x, const float *cos, const float *sin, uint32_t half)
+{
+    for (uint32_t i = 0; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        out[i] = a * cos[i] - b * sin[i];
+        out[i + half] = b * cos[i] + a * sin[i];
+    }
+}
+
+static void rope_part(void *arg, uint32_t i, uint32_t n)
+{
+    const struct job *j = arg;
+    const struct weir_attn_dims *dims = j->dims;
+    uint32_t begin, end, d = dims->d_head, half = d / 2, width = (dims->n_head + 2 * dims->n_kv_head) * d;
+
+    pool_share(j->batch->n_tok, i, n, &begin, &end);
+    for (uint32_t t = begin; t < end; t++) {
+        size_t pos = (size_t)j->batch->pos[t];
+        const float *cos = j->y + pos * half, *sin = j->z + pos * half;
+        float *row = j->out + (size_t)t * width, *k = row + (size_t)dims->n_head * d, *v = k + (size_t)dims->n_kv_head * d;
+        const int32_t *table = j->batch->table + (size_t)j->batch->seq[t] * j->batch->n_block_max;
+        size_t page = (size_t)table[pos / WEIR_KV_BLOCK] * dims->n_kv_head * WEIR_KV_BLOCK * d;
+        for (uint32_t h = 0; h < dims->n_head; h++)
+            rotate(row + (size_t)h * d, row + (size_t)h * d, cos, sin, half);
+        for (uint32_t h = 0; h < dims->n_kv_head; h++) {
+            size_t at = page + ((size_t)h * WEIR_KV_BLOCK + pos % WEIR_KV_BLOCK) * d;
+            rotate(j->kv->k + at, k + (size_t)h * d, cos, sin, half);
+            memcpy(j->kv->v + at, v + (size_t)h * d, d * sizeof *v);
+        }
+    }
+}
+
+static void cpu_rope_store(struct weir_backend *be, float *qkv, const float *cos, const float *sin,
+                           const struct weir_kv_pages *kv, const struct weir_batch *batch,
+                           const struct weir_attn_dims *dims)
+{
+    struct job job = { .out = qkv, .y = cos, .z = sin, .kv = kv, .batch = batch, .dims = dims };
+    pool_run(cpu_of(be)->pool, rope_part, &job);
+}
+
+static void attention_part(void *arg, uint32_t i, uint32_t n)
+{
+    const struct job *j = arg;
+    const struct weir_attn_dims *dims = j->dims;
+    uint32_t n_kv = dims->n_kv_head, n_group = dims->n_head / n_kv, d = dims->d_head;
+    size_t width = (size_t)(dims->n_head + 2 * n_kv) * d;
+
+    /* Dealt out one by one, not in ranges: the tokens at the end of a prompt attend to more. */
+    for (uint32_t item = i; item < j->batch->n_tok * n_kv; item += n) {
+        uint32_t t = item / n_kv, h = item % n_kv;
+        const int32_t *table = j->batch->table + (size_t)j->batch->seq[t] * j->batch->n_block_max;
+        j->ops->attend(j->out + (size_t)t * dims->n_head * d + (size_t)h * n_group * d,
+                       j->x + t * width + (size_t)h * n_group * d, j->kv->k, j->kv->v, table, j->batch->pos[t], h, dims,
+                       j->scalar);
+    }
+}
+
+static void cpu_attention(struct weir_backend *be, float *out, const float *qkv, const struct weir_kv_pages *kv,
+                          const struct weir_batch *batch, const struct weir_attn_dims *dims, float scale)
+{
+    struct job job = {
+        .ops = cpu_of(be)->ops, .out = out, .x = qkv, .kv = kv, .batch = batch, .dims = dims, .scalar = scale
+    };
+    pool_run(cpu_of(be)->pool, attention_part, &job);
+}
+
+static void silu_part(void *arg, uint32_t i, uint32_t n)
+{
+    const struct job *j = arg;
+    uint32_t begin, end;
+
+    pool_share(j->n_tok, i, n, &begin, &end);
+    for (uint32_t t = begin; t < end; t++) {
+        const float *gate = j->x + (size_t)t * 2 * j->n;
+        j->ops->silu_mul(j->out + (size_t)t * j->n, gate, gate + j->n, j->n);
+    }
+}
+
+static void cpu_silu_mul(struct weir_backend *be, float *out, const float *gate_up, uint32_t n_tok, uint32_t n)
+{
+    struct job job = { .ops = cpu_of(be)->ops, .out = out, .x = gate_up, .n_tok = n_tok, .n = n };
+    pool_run(cpu_of(be)->pool, silu_part, &job);
+}
+
+static void cpu_copy_page(struct weir_backend *be, const struct weir_kv_pages *kv, const struct weir_attn_dims *dims,
+                          uint32_t from, uint32_t to)
+{
+    size_t page = (size_t)dims->n_kv_head * WEIR_KV_BLOCK * dims->d_head;
+
+    (void)be;
+    memcpy(kv->k + to * page, kv->k + from * page, page * sizeof *kv->k);
+    memcpy(kv->v + to * page, kv->v + from * page, page * sizeof *kv->v);
+}
+
+/* ---- opening ---- */
+static const struct cpu_ops *choose_ops(void)
+{
+    const char *wanted = getenv("WEIR_CPU");
+    bool any = !wanted || !wanted[0];
+
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx512 && (any || strcmp(wanted, "avx512") == 0))
+        return &cpu_ops_avx512;
+    if (avx2 && (any || strcmp(wanted, "generic") != 0))
+        return &cpu_ops_avx2;
+#else
+    (void)any;
+#endif
+    return &cpu_ops_generic;
+}
+
+static void cpu_close(struct weir_backend *be)
+{
+    struct cpu *cpu = be->ctx;
+
+    pool_close(cpu->pool);
+    weir_free(cpu);
+}
+
+void weir_backend_close(struct weir_backend *be)
+{
+    if (be)
+        be->close(be);
+}
+
+weir_err weir_backend_cpu_open(uint32_t n_threads, struct weir_backend **ret, struct weir_why *why)
+{
+    struct cpu *cpu = weir_alloc0(sizeof *cpu);
+
+    if (!cpu)
+        return weir_fail(why, WEIR_NOMEM, "no memory for the CPU back end");
+    cpu->ops = choose_ops();
+    weir_err err = pool_open(n_threads, &cpu->pool, why);
+    if (err != WEIR_OK) {
+        weir_free(cpu);
+        return err;
+    }
+    cpu->be = (struct weir_backend){
+        .name = cpu->ops->name,
+        .ctx = cpu,
+        .close = cpu_close,
+        .alloc = cpu_alloc,
+        .free = cpu_free,
+        .pack = cpu_pack,
+        .unpack = cpu_unpack,
+        .embed = cpu_embed,
+        .rmsnorm = cpu_rmsnorm,
+        .linear = cpu_linear,
+        .rope_store = cpu_rope_store,
+        .attention = cpu_attention,
+        .silu_mul = cpu_silu_mul,
+        .copy_page = cpu_copy_page,
+    };
+    *ret = &cpu->be;
+    return WEIR_OK;
+}
