@@ -37,11 +37,14 @@ struct weir_rpc_meta {
 /* ---- streams ---- */
 struct weir_rpc_stream_ops {
     /* One whole message; the bytes are valid during the call. The next receive is posted after it returns, unless
-     * it returns false: then not before weir_rpc_stream_resume(). */
+     * it returns false: then not before weir_rpc_stream_resume(), which may come before it returns. While a client
+     * takes no messages, a status that the server sent behind them waits too; a break or a cancel does not.
+     * May be NULL: messages are dropped. */
     bool (*on_message)(void *ctx, struct weir_rpc_stream *s, struct weir_str bytes);
     /* The one send in flight has left for the wire (or failed: ok false, on_closed follows). May be NULL. */
     void (*on_sent)(void *ctx, struct weir_rpc_stream *s, bool ok);
-    /* The peer sends no more (half close). May be NULL. */
+    /* Server: the client sends no more: a half close, or the call broke and on_closed is about to say so (the core does
+     * not tell them apart yet). Not after finish. May be NULL. */
     void (*on_peer_done)(void *ctx, struct weir_rpc_stream *s);
     /* Exactly once, the last callback: at a client the final status; at a server grpc_status 0, or CANCELLED (1) when
      * the client left, its deadline passed or the connection broke before the call was finished. */
@@ -66,7 +69,9 @@ void weir_rpc_stream_unref(struct weir_rpc_stream *s);
 
 /* Server end, within on_open: what the client said. Borrowed until on_closed returns. */
 struct weir_str weir_rpc_stream_method(const struct weir_rpc_stream *s); /* "/weir.v1.Inference/Generate" */
-struct weir_str weir_rpc_stream_meta(const struct weir_rpc_stream *s, const char *key); /* empty when absent */
+/* Empty when absent. At a client, within on_closed: the server's trailing metadata. */
+struct weir_str weir_rpc_stream_meta(const struct weir_rpc_stream *s, const char *key);
+/* The other end as host:port; for logs, never for trust. Borrowed as long as the stream. */
 struct weir_str weir_rpc_stream_peer(const struct weir_rpc_stream *s);
 uint64_t weir_rpc_stream_deadline_ns(const struct weir_rpc_stream *s); /* on weir_now_ns' clock; UINT64_MAX = none */
 
@@ -81,7 +86,9 @@ struct weir_rpc_channel_opts {
 WEIR_MUST_CHECK weir_err weir_rpc_channel_open(struct weir_rpc *rpc, const struct weir_rpc_channel_opts *opts,
                                                struct weir_rpc_channel **ret, struct weir_why *why);
 void weir_rpc_channel_close(struct weir_rpc_channel *ch); /* open streams go on until they end */
-/* Never blocks; a dead address shows as on_closed(UNAVAILABLE). deadline_ns 0 = none. */
+/* Never blocks; a dead address shows as on_closed(UNAVAILABLE). deadline_ns (on weir_now_ns' clock) 0 = none.
+ * *ret is written before the first callback can run. It is the stream's own reference: to keep the stream, take one in
+ * a callback, or here under a lock that on_closed takes. WEIR_INVALID: metadata that gRPC would refuse. */
 WEIR_MUST_CHECK weir_err weir_rpc_channel_call(struct weir_rpc_channel *ch, const char *method,
                                                const struct weir_rpc_meta *meta, int n_meta, uint64_t deadline_ns,
                                                const struct weir_rpc_stream_ops *ops, void *ctx,
@@ -101,8 +108,7 @@ struct weir_rpc_server_opts {
     struct weir_rpc_tls tls;
     const struct weir_rpc_handler *handlers; /* borrowed until closed */
     int n_handlers;
-    /* Reflection: the services to list, each described by the serialized FileDescriptorProtos below. */
-    bool reflection;
+    bool reflection; /* lists the services of the handlers, health and itself; describes every contract */
     uint32_t message_bytes_max;   /* received; 0 = 4 MiB */
     uint32_t connections_max;     /* plaintext accept loop; 0 = 1024 */
     uint32_t streams_max;         /* per connection; 0 = 1000 */
@@ -113,9 +119,10 @@ struct weir_rpc_server_opts {
 WEIR_MUST_CHECK weir_err weir_rpc_server_open(struct weir_rpc *rpc, const struct weir_rpc_server_opts *opts,
                                               struct weir_rpc_server **ret, struct weir_why *why);
 int weir_rpc_server_port(const struct weir_rpc_server *server);
-/* What health says: for the whole server (""), and for each service with a handler. */
+/* What health says: for the whole server (""), and for each service with a handler. Not serving until told so. */
 void weir_rpc_server_set_serving(struct weir_rpc_server *server, bool serving);
-/* No new connections and calls; waits until open calls end, then cancels what is left after timeout_ms. */
+/* No new connections and calls, health says not serving; waits until open calls end, then cancels what is left after
+ * timeout_ms; every on_closed has returned when this does. Blocks: not for callbacks. */
 void weir_rpc_server_drain(struct weir_rpc_server *server, uint32_t timeout_ms);
 void weir_rpc_server_close(struct weir_rpc_server *server); /* drains with timeout 0; takes NULL */
 

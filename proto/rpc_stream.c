@@ -219,8 +219,8 @@ static bool deliver(struct weir_rpc_stream *s, grpc_byte_buffer *buffer)
     return go_on;
 }
 
-/* No message: a half close, or the call is over and its end is on the way, in which case `ok` is false at a
- * server and nobody is told of a half close. */
+/* No message: a half close, or the call is over and its end on the way; the core says the same of both,
+ * unless the end has overtaken this. */
 static void receive_over(struct weir_rpc_stream *s, bool ok)
 {
     pthread_mutex_lock(&s->lock);

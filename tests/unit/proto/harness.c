@@ -1,6 +1,7 @@
 /* harness.c - see harness.h. */
 #include "tests/unit/proto/harness.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,9 @@ static bool end_message(void *ctx, struct weir_rpc_stream *s, struct weir_str by
     pthread_mutex_lock(&end->lock);
     end->n_got++;
     end->bytes += bytes.len;
-    snprintf(end->last, sizeof end->last, "%.*s", WEIR_STR_FMT(bytes));
+    end->last_len = bytes.len < sizeof end->last ? bytes.len : sizeof end->last - 1;
+    memcpy(end->last, bytes.ptr, end->last_len);
+    end->last[end->last_len] = '\0';
     bool go_on = !end->hold;
     unlock_changed(end);
     return go_on;
@@ -136,6 +139,8 @@ static weir_err echo_open(void *ctx, struct weir_rpc_stream *s, const struct wei
 }
 
 /* ---- Count ---- */
+_Atomic int n_counted;
+
 struct counting {
     int i, n;
 };
@@ -149,7 +154,8 @@ static void count_next(struct counting *counting, struct weir_rpc_stream *s)
         return;
     }
     int len = snprintf(text, sizeof text, "%d", counting->i++);
-    (void)!weir_rpc_stream_send(s, (struct weir_str){ text, (size_t)len });
+    if (weir_rpc_stream_send(s, (struct weir_str){ text, (size_t)len }) == WEIR_OK)
+        atomic_fetch_add(&n_counted, 1);
 }
 
 static bool count_message(void *ctx, struct weir_rpc_stream *s, struct weir_str bytes)
@@ -280,7 +286,7 @@ void world_close(struct world *w)
     hold_end = NULL;
 }
 
-void world_call(struct world *w, struct end *end, const char *method, uint64_t deadline_ns)
+void channel_call(struct weir_rpc_channel *channel, struct end *end, const char *method, uint64_t deadline_ns)
 {
     const struct weir_rpc_meta meta = { WEIR_STR("x-test"), WEIR_STR("a value") };
     struct weir_rpc_stream *s = NULL;
@@ -288,18 +294,28 @@ void world_call(struct world *w, struct end *end, const char *method, uint64_t d
 
     end_init(end);
     pthread_mutex_lock(&end->lock); /* on_closed takes it: the stream can't go before it is referenced */
-    if (weir_rpc_channel_call(w->channel, method, &meta, 1, deadline_ns, &end_ops, end, &s, &why) == WEIR_OK)
+    if (weir_rpc_channel_call(channel, method, &meta, 1, deadline_ns, &end_ops, end, &s, &why) == WEIR_OK)
         end->s = weir_rpc_stream_ref(s);
     pthread_mutex_unlock(&end->lock);
     if (!end->s)
         fail_msg("%s", why.text);
 }
 
-void end_send(struct end *end, const char *text)
+void world_call(struct world *w, struct end *end, const char *method, uint64_t deadline_ns)
+{
+    channel_call(w->channel, end, method, deadline_ns);
+}
+
+void end_send_bytes(struct end *end, const void *bytes, size_t n)
 {
     pthread_mutex_lock(&end->lock);
     int n_before = end->n_sent;
     pthread_mutex_unlock(&end->lock);
-    assert_int_equal(weir_rpc_stream_send(end->s, weir_str(text)), WEIR_OK);
+    assert_int_equal(weir_rpc_stream_send(end->s, (struct weir_str){ bytes, n }), WEIR_OK);
     END_WAIT(end, end->n_sent > n_before);
+}
+
+void end_send(struct end *end, const char *text)
+{
+    end_send_bytes(end, text, strlen(text));
 }

@@ -20,8 +20,9 @@ struct end {
     struct weir_rpc_stream *s; /* a reference of our own */
     int n_got;
     size_t bytes;
-    char last[256]; /* the latest message, cut, with a NUL */
-    bool hold;      /* say "no more" to each message */
+    char last[4096]; /* the latest message, cut, and a NUL */
+    size_t last_len;
+    bool hold; /* say "no more" to each message */
     int n_sent, n_unsent;
     bool peer_done;
     int n_closed, status;
@@ -49,10 +50,10 @@ bool end_wait_change(struct end *end); /* false: 30 s without */
 
 /* The methods, all of service t.T:
  *   Echo      each message comes back; ends OK after the client's half close
- *   Count     one message, a decimal n: n messages "0".."n-1", then OK
- *   Refuse    refused in on_open as WEIR_LIMITED, "acme is over its limit"
- *   Hold      stays open, nothing but what the test does to server_end; one at a time
- *   Trailing  one message: finished with status 9 "held", metadata x-trailing: gone */
+ *   Count     one message, a decimal n: n messages "0".."n-1", then OK; n_counted counts those given to the
+ * door Refuse    refused in on_open as WEIR_LIMITED, "acme is over its limit" Hold      stays open, nothing
+ * but what the test does to server_end; one at a time Trailing  one message: finished with status 9 "held",
+ * metadata x-trailing: gone */
 struct world {
     struct weir_rpc *rpc;
     struct weir_rpc_server *server;
@@ -60,6 +61,7 @@ struct world {
     struct end server_end; /* Hold's */
     char address[64];
 };
+extern _Atomic int n_counted;
 extern const struct weir_rpc_handler world_handlers[];
 enum { WORLD_HANDLERS = 5 };
 
@@ -68,7 +70,11 @@ void world_open(struct world *w, struct weir_rpc_server_opts sopts, struct weir_
 void world_close(struct world *w);
 /* A call on the world's channel that `end` records. */
 void world_call(struct world *w, struct end *end, const char *method, uint64_t deadline_ns);
+/* Another, on a channel of the caller's. */
+void channel_call(struct weir_rpc_channel *channel, struct end *end, const char *method,
+                  uint64_t deadline_ns);
 /* Sends and waits until it has left. */
 void end_send(struct end *end, const char *text);
+void end_send_bytes(struct end *end, const void *bytes, size_t n);
 
 #endif
