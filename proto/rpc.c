@@ -7,6 +7,7 @@
  * own, which run none of our code. Sources: the core's 1.51 headers; docs/decisions/0003-grpc-core-door.md.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
 #include <grpc/support/log.h>
@@ -55,6 +56,14 @@ static void raise_fd_limit(void)
                   (unsigned long)lim.rlim_max);
 }
 
+/* Of the core's two ways to look a name up, its own (c-ares) leaks a little each time a name comes from
+ * /etc/hosts. The other is getaddrinfo on a thread of the core's. The core reads this once, from the
+ * environment only; what the operator has set stands. */
+static void choose_resolver(void)
+{
+    (void)setenv("GRPC_DNS_RESOLVER", "native", /* overwrite= */ 0);
+}
+
 grpc_completion_queue *rpc_pick_queue(struct weir_rpc *rpc)
 {
     unsigned turn = atomic_fetch_add_explicit(&rpc->turn, 1, memory_order_relaxed);
@@ -73,6 +82,7 @@ weir_err weir_rpc_open(int n_cq_threads, struct weir_rpc **ret, struct weir_why 
     if (!rpc)
         return weir_fail(why, WEIR_NOMEM, "rpc: no memory");
     raise_fd_limit();
+    choose_resolver();
     gpr_set_log_function(core_log);
     grpc_init();
     for (int i = 0; i < n_cq_threads && rc == WEIR_OK; i++) {

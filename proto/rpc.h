@@ -19,6 +19,8 @@ struct weir_rpc_channel; /* to one address; reconnects by itself */
 struct weir_rpc_server;
 struct weir_rpc_stream;  /* one call, either end */
 
+/* Early, before other threads: raises the soft limit of open files to the hard one and sets an environment variable
+ * that the core reads. */
 WEIR_MUST_CHECK weir_err weir_rpc_open(int n_cq_threads, struct weir_rpc **ret, struct weir_why *why);
 /* After every channel, server and stream is closed; joins the threads. Takes NULL. */
 void weir_rpc_close(struct weir_rpc *rpc);

@@ -20,7 +20,7 @@ struct end {
     struct weir_rpc_stream *s; /* a reference of our own */
     int n_got;
     size_t bytes;
-    char last[4096]; /* the latest message, cut, and a NUL */
+    char last[32768]; /* the latest message, cut, and a NUL */
     size_t last_len;
     bool hold; /* say "no more" to each message */
     int n_sent, n_unsent;

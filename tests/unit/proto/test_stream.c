@@ -255,7 +255,10 @@ static void test_deadline(void **state)
     world_call(&w, &end, "/t.T/Hold", weir_now_ns() + 200 * WEIR_MS);
     END_WAIT(&end, end.n_closed > 0);
     assert_int_equal(end.status, 4);
-    if (w.server_end.s) { /* a very slow machine may not have got that far */
+    pthread_mutex_lock(&w.server_end.lock);
+    bool arrived = w.server_end.s != NULL; /* a very slow machine may not get that far */
+    pthread_mutex_unlock(&w.server_end.lock);
+    if (arrived) {
         END_WAIT(&w.server_end, w.server_end.n_closed > 0);
         assert_int_equal(w.server_end.status, 1);
     }
