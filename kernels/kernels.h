@@ -29,6 +29,9 @@ static inline size_t weir_dtype_size(enum weir_dtype dtype)
     return dtype == WEIR_F32 ? 4 : 2;
 }
 
+/* A bf16 or f16 number as f32; exact. */
+float weir_half_to_f32(uint16_t half, enum weir_dtype dtype);
+
 struct weir_matrix; /* packed weights [n_out, n_in] */
 
 /* Source rows of a packed matrix: parts are stacked along n_out (q, k, v; gate, up). */

@@ -34,13 +34,20 @@ static void cpu_free(struct weir_backend *be, void *ptr)
     weir_free(ptr);
 }
 
-static float f16_to_f32(uint16_t h)
+float weir_half_to_f32(uint16_t half, enum weir_dtype dtype)
 {
-    int exponent = h >> 10 & 31, mantissa = h & 1023;
-    float value = exponent == 0    ? ldexpf((float)mantissa, -24)
-                  : exponent == 31 ? (mantissa ? NAN : INFINITY)
-                                   : ldexpf((float)(mantissa + 1024), exponent - 25);
-    return h & 0x8000 ? -value : value;
+    int exponent = half >> 10 & 31, mantissa = half & 1023;
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+
+    if (dtype == WEIR_BF16) {
+        memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+    value = exponent == 0    ? ldexpf((float)mantissa, -24)
+            : exponent == 31 ? (mantissa ? NAN : INFINITY)
+                             : ldexpf((float)(mantissa + 1024), exponent - 25);
+    return half & 0x8000 ? -value : value;
 }
 
 static float read_f32(const struct weir_weights *w, size_t i)
@@ -53,7 +60,7 @@ static float read_f32(const struct weir_weights *w, size_t i)
         return value;
     }
     memcpy(&half, (const char *)w->data + 2 * i, 2);
-    return f16_to_f32(half);
+    return weir_half_to_f32(half, w->dtype);
 }
 
 static void pack_row(struct weir_matrix *m, uint32_t row, const struct weir_weights *part, uint32_t source)
@@ -131,11 +138,10 @@ static void embed_part(void *arg, uint32_t i, uint32_t n)
         uint32_t row = (uint32_t)j->ids[t];
         size_t at = (size_t)(row / PANEL) * n_in * PANEL + row % PANEL;
         for (uint32_t k = 0; k < n_in; k++) {
-            uint32_t bits = j->m->dtype == WEIR_BF16 ? (uint32_t)((const uint16_t *)j->m->data)[at + (size_t)k * PANEL] << 16 : 0;
-            if (j->m->dtype == WEIR_BF16)
-                memcpy(&j->out[(size_t)t * n_in + k], &bits, 4);
-            else
-                j->out[(size_t)t * n_in + k] = ((const float *)j->m->data)[at + (size_t)k * PANEL];
+            size_t from = at + (size_t)k * PANEL;
+            j->out[(size_t)t * n_in + k] = j->m->dtype == WEIR_BF16
+                                               ? weir_half_to_f32(((const uint16_t *)j->m->data)[from], WEIR_BF16)
+                                               : ((const float *)j->m->data)[from];
         }
     }
 }

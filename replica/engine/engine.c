@@ -1,0 +1,304 @@
+/* engine.c - opens a model and runs its steps: admit, fill, forward, sample, tell.
+ *
+ *   [N1] A choice's tokens depend on its prompt, parameters, seed, choice and position alone: see kernels.h for the sums and
+ *        sample.h for the randomness. Nothing here may look at batch mates when it decides what a token is.
+ *   [N2] Each choice ends with exactly one FINISHED, unless it was stopped or its session closed.
+ * Threads: the step thread, but for open and info. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "replica/engine/engine_int.h"
+
+#define KV_BYTES_DEFAULT_MAX (1ull << 30)
+#define STEP_TOKENS_DEFAULT 256
+#define TOPS_MAX 5
+#define EVENTS_PER_SLOT 3 /* started, token, finished */
+
+/* ---- opening ---- */
+static uint32_t choose_pages(const struct weir_engine *eng)
+{
+    uint64_t page_bytes = model_kv_token_bytes(&eng->config) * WEIR_KV_BLOCK;
+    uint64_t wanted = (uint64_t)eng->opts.n_slots * eng->n_page_max;
+    uint64_t bytes = eng->opts.kv_bytes ? eng->opts.kv_bytes : KV_BYTES_DEFAULT_MAX;
+
+    if (eng->opts.kv_bytes || wanted * page_bytes > bytes)
+        wanted = bytes / page_bytes;
+    return wanted > INT32_MAX ? INT32_MAX : (uint32_t)wanted;
+}
+
+static weir_err make_step_arrays(struct weir_engine *eng, struct weir_why *why)
+{
+    uint32_t n_slots = eng->opts.n_slots;
+
+    eng->n_tok_max = n_slots + eng->opts.step_tokens;
+    eng->slots = weir_calloc(n_slots, sizeof *eng->slots);
+    eng->table = weir_calloc((size_t)n_slots * eng->n_page_max, sizeof *eng->table);
+    eng->ids = weir_calloc(eng->n_tok_max, sizeof *eng->ids);
+    eng->pos = weir_calloc(eng->n_tok_max, sizeof *eng->pos);
+    eng->seq = weir_calloc(eng->n_tok_max, sizeof *eng->seq);
+    eng->wants = weir_calloc(n_slots, sizeof *eng->wants);
+    eng->scratch = weir_calloc(eng->config.n_vocab, sizeof *eng->scratch);
+    eng->events = weir_calloc((size_t)n_slots * EVENTS_PER_SLOT, sizeof *eng->events);
+    eng->tops = weir_calloc((size_t)n_slots * TOPS_MAX, sizeof *eng->tops);
+    eng->n_slots_free = n_slots;
+    if (!eng->slots || !eng->table || !eng->ids || !eng->pos || !eng->seq || !eng->wants || !eng->scratch ||
+        !eng->events || !eng->tops)
+        return weir_fail(why, WEIR_NOMEM, "no memory for the engine's steps");
+    return WEIR_OK;
+}
+
+static void fill_info(struct weir_engine *eng)
+{
+    struct weir_engine_info *info = &eng->info;
+    const struct model_config *c = &eng->config;
+
+    info->architecture = c->architecture;
+    info->backend = eng->backend->name;
+    info->n_params = model_n_params(eng->model);
+    info->weight_bytes = model_weight_bytes(eng->model);
+    info->n_vocab = c->n_vocab;
+    info->n_context = c->n_context;
+    info->eos_ids = c->eos_ids;
+    info->n_eos_ids = c->n_eos_ids;
+    info->temperature = c->temperature;
+    info->top_p = c->top_p;
+    info->min_p = c->min_p;
+    info->top_k = c->top_k;
+    memcpy(info->weights_hash, model_weights_hash(eng->model), sizeof info->weights_hash);
+}
+
+static weir_err open_parts(struct weir_engine *eng, struct weir_why *why)
+{
+    struct model_limits limits = { .n_logits_max = LOGITS_ROWS_MAX };
+    weir_err err = model_config_load(eng->opts.model_dir, &eng->config, why);
+
+    if (err != WEIR_OK)
+        return err;
+    eng->n_page_max = (eng->config.n_context + WEIR_KV_BLOCK - 1) / WEIR_KV_BLOCK;
+    limits.n_blocks = choose_pages(eng);
+    if (limits.n_blocks == 0)
+        return weir_fail_param(why, "kv_bytes", WEIR_INVALID, "kv_bytes: not room for one page of %llu bytes",
+                               (unsigned long long)(model_kv_token_bytes(&eng->config) * WEIR_KV_BLOCK));
+    err = make_step_arrays(eng, why);
+    limits.n_tok_max = eng->n_tok_max;
+    if (err == WEIR_OK)
+        err = kv_init(&eng->kv, limits.n_blocks, why);
+    if (err == WEIR_OK)
+        err = weir_backend_cpu_open(eng->opts.n_threads, &eng->backend, why);
+    if (err == WEIR_OK)
+        err = model_open(eng->opts.model_dir, &eng->config, eng->backend, &limits, &eng->model, why);
+    return err;
+}
+
+weir_err weir_engine_open(const struct weir_engine_opts *opts, struct weir_engine **ret, struct weir_why *why)
+{
+    struct weir_engine *eng;
+    weir_err err;
+
+    if (opts->backend && strcmp(opts->backend, "cpu") != 0 && strcmp(opts->backend, "auto") != 0)
+        return weir_fail_param(why, "backend", WEIR_INVALID, "backend: `%s` is not auto or cpu", opts->backend);
+    if (opts->tensor_parallel > 1)
+        return weir_fail_param(why, "tensor_parallel", WEIR_UNIMPLEMENTED,
+                               "tensor_parallel: this build runs a model on one rank");
+    if (opts->n_slots == 0 || opts->n_queue_max == 0)
+        return weir_fail_param(why, "slots", WEIR_INVALID, "slots and queue_max must be 1 or more");
+    eng = weir_alloc0(sizeof *eng);
+    if (!eng)
+        return weir_fail(why, WEIR_NOMEM, "no memory for the engine");
+    eng->opts = *opts;
+    eng->opts.step_tokens = opts->step_tokens ? opts->step_tokens : STEP_TOKENS_DEFAULT;
+    if (eng->opts.step_tokens < WEIR_KV_BLOCK)
+        eng->opts.step_tokens = WEIR_KV_BLOCK;
+    err = open_parts(eng, why);
+    if (err != WEIR_OK) {
+        weir_engine_close(eng);
+        return err;
+    }
+    fill_info(eng);
+    *ret = eng;
+    return WEIR_OK;
+}
+
+void weir_engine_close(struct weir_engine *eng)
+{
+    if (!eng)
+        return;
+    WEIR_CHECK(eng->waiting.n == 0 && eng->running.n == 0);
+    model_close(eng->model);
+    weir_backend_close(eng->backend);
+    kv_release(&eng->kv);
+    void *const arrays[] = { eng->slots, eng->table, eng->ids,    eng->pos, eng->seq,
+                             eng->wants, eng->scratch, eng->events, eng->tops };
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        weir_free(arrays[i]);
+    weir_free(eng);
+}
+
+const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng)
+{
+    return &eng->info;
+}
+
+/* ---- a step ---- */
+struct weir_engine_event *event_add(struct weir_engine *eng, int kind, struct weir_session *ses, uint32_t choice)
+{
+    struct weir_engine_event *ev = &eng->events[eng->n_events++];
+
+    *ev = (struct weir_engine_event){ .kind = kind, .session = ses, .choice = choice };
+    return ev;
+}
+
+static bool is_eos(const struct weir_engine *eng, int32_t id)
+{
+    for (int i = 0; i < eng->config.n_eos_ids; i++)
+        if (eng->config.eos_ids[i] == id)
+            return true;
+    return false;
+}
+
+static void finish(struct weir_engine *eng, struct seq *seq, enum weir_finish how)
+{
+    event_add(eng, WEIR_EV_FINISHED, seq->session, seq->choice)->finish = how; /* [N2] */
+    seq_release(seq);
+}
+
+static void sample(struct weir_engine *eng, struct seq *seq, const float *logits)
+{
+    const struct weir_session_params *p = &seq->session->params;
+    uint32_t n_vocab = eng->config.n_vocab;
+    int32_t id = sample_token(logits, n_vocab, &seq->session->sample, seq->choice, seq->n_out, eng->scratch);
+
+    if (id < 0) { /* the model's numbers broke: this choice ends, the others are not its fault */
+        finish(eng, seq, WEIR_FINISH_ERROR);
+        return;
+    }
+    struct weir_engine_event *ev = event_add(eng, WEIR_EV_TOKEN, seq->session, seq->choice);
+    ev->id = id;
+    if (p->logprobs) {
+        struct weir_top_logprob *tops = eng->tops + eng->n_tops;
+        ev->logprob = sample_logprob(logits, n_vocab, id, tops, p->n_top_logprobs);
+        ev->top = tops;
+        eng->n_tops += (uint32_t)p->n_top_logprobs;
+    }
+    seq->tokens[seq->n_tokens++] = id;
+    seq->n_out++;
+    if (is_eos(eng, id) && !p->ignore_eos)
+        finish(eng, seq, WEIR_FINISH_STOP);
+    else if (seq->n_out == p->max_tokens)
+        finish(eng, seq, WEIR_FINISH_LENGTH);
+}
+
+/* The prompt is computed: the other choices share its full pages and get a copy of the last, half-full one. */
+static void fork(struct weir_engine *eng, struct seq *from, struct seq *to)
+{
+    uint32_t n_full = from->n_computed / WEIR_KV_BLOCK;
+
+    for (uint32_t i = 0; i < from->n_pages; i++) {
+        int32_t page = seq_table(from)[i];
+        if (i < n_full) {
+            kv_hold(&eng->kv, page);
+        } else {
+            int32_t copy = kv_take(&eng->kv);
+            WEIR_BUG_ON(copy < 0); /* [E1] */
+            model_copy_page(eng->model, (uint32_t)page, (uint32_t)copy);
+            page = copy;
+        }
+        seq_table(to)[i] = page;
+    }
+    to->n_pages = from->n_pages;
+    to->n_named = from->n_named;
+    to->chain = from->chain;
+    to->n_computed = from->n_computed;
+    to->state = SEQ_DECODE;
+}
+
+/* Full pages get their names, so that the next request with this prefix finds them. */
+static void publish(struct weir_engine *eng, struct seq *seq)
+{
+    while ((seq->n_named + 1) * WEIR_KV_BLOCK <= seq->n_computed) {
+        const int32_t *tokens = seq->tokens + (size_t)seq->n_named * WEIR_KV_BLOCK;
+        kv_publish(&eng->kv, seq_table(seq)[seq->n_named], seq->chain, tokens);
+        seq->chain = kv_next(seq->chain, tokens);
+        seq->n_named++;
+    }
+}
+
+static void publish_all(struct weir_engine *eng)
+{
+    for (uint32_t i = 0; i < eng->opts.n_slots; i++)
+        if (eng->slots[i])
+            publish(eng, eng->slots[i]);
+}
+
+static void sample_want(struct weir_engine *eng, struct seq *seq, const float *logits)
+{
+    struct weir_session *ses = seq->session;
+
+    if (seq->state == SEQ_DECODE) {
+        sample(eng, seq, logits);
+        return;
+    }
+    seq->state = SEQ_DECODE;
+    for (uint32_t i = 1; i < ses->params.n_choices; i++)
+        fork(eng, seq, &ses->seqs[i]);
+    for (uint32_t i = 0; i < ses->params.n_choices; i++)
+        sample(eng, &ses->seqs[i], logits);
+}
+
+static void sample_all(struct weir_engine *eng)
+{
+    int32_t rows[LOGITS_ROWS_MAX];
+
+    for (uint32_t begin = 0; begin < eng->n_wants; begin += LOGITS_ROWS_MAX) {
+        uint32_t left = eng->n_wants - begin, n = left < LOGITS_ROWS_MAX ? left : LOGITS_ROWS_MAX;
+        for (uint32_t i = 0; i < n; i++)
+            rows[i] = eng->wants[begin + i].row;
+        const float *logits = model_logits(eng->model, rows, n);
+        for (uint32_t i = 0; i < n; i++)
+            sample_want(eng, eng->wants[begin + i].seq, logits + (size_t)i * eng->config.n_vocab);
+    }
+}
+
+weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret, struct weir_why *why)
+{
+    (void)why;
+    *ret = (struct weir_engine_step){ 0 };
+    eng->n_events = eng->n_tops = 0;
+    sched_admit(eng, now_ns);
+    sched_fill(eng, &ret->n_prefill, &ret->n_decode);
+    if (eng->n_tok > 0) {
+        struct weir_batch batch = { eng->n_tok, eng->ids, eng->pos, eng->seq, eng->table, eng->n_page_max };
+        model_forward(eng->model, &batch);
+        publish_all(eng); /* before sampling: a sequence that ends here leaves its pages to the cache */
+        sample_all(eng);
+    }
+    ret->events = eng->events;
+    ret->n_events = (int)eng->n_events;
+    return WEIR_OK;
+}
+
+bool weir_engine_has_work(const struct weir_engine *eng)
+{
+    for (const struct weir_session *ses = eng->running.first; ses; ses = ses->next)
+        if (ses->n_live > 0)
+            return true;
+    return eng->waiting.n > 0;
+}
+
+void weir_engine_load(const struct weir_engine *eng, struct weir_engine_load *ret)
+{
+    *ret = (struct weir_engine_load){
+        .n_running = eng->opts.n_slots - eng->n_slots_free,
+        .n_waiting = eng->waiting.n,
+        .n_slots = eng->opts.n_slots,
+        .kv_blocks_used = kv_n_held(&eng->kv),
+        .kv_blocks = eng->kv.n_pages,
+    };
+    for (const struct weir_session *ses = eng->waiting.first; ses; ses = ses->next)
+        ret->queued_tokens += ses->params.n_prompt;
+    for (const struct weir_session *ses = eng->running.first; ses; ses = ses->next)
+        if (ses->seqs[0].state == SEQ_PROMPT)
+            ret->queued_tokens += ses->seqs[0].n_tokens - ses->seqs[0].n_computed;
+}

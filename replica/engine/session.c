@@ -1,0 +1,185 @@
+/* session.c - one request's timeline: opened into the queue, closed from anywhere.
+ *
+ *   [E1] A session's promise covers every page it can come to hold, so a page is there whenever a running one needs it.
+ *   [E2] Closing gives back the promise, the slots and every page, whatever state the session is in. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "replica/engine/engine_int.h"
+
+int32_t *seq_table(struct seq *seq)
+{
+    struct weir_engine *eng = seq->session->eng;
+    return eng->table + (size_t)seq->i_slot * eng->n_page_max;
+}
+
+void list_remove_session(struct session_list *list, struct weir_session *ses)
+{
+    *(ses->prev ? &ses->prev->next : &list->first) = ses->next;
+    *(ses->next ? &ses->next->prev : &list->last) = ses->prev;
+    ses->prev = ses->next = NULL;
+    list->n--;
+}
+
+void list_append_session(struct session_list *list, struct weir_session *ses)
+{
+    ses->prev = list->last;
+    ses->next = NULL;
+    *(list->last ? &list->last->next : &list->first) = ses;
+    list->last = ses;
+    list->n++;
+}
+
+/* Behind all of its own class and those before it. */
+static void queue_session(struct session_list *list, struct weir_session *ses)
+{
+    struct weir_session *after = list->last;
+
+    while (after && after->params.priority > ses->params.priority)
+        after = after->prev;
+    ses->prev = after;
+    ses->next = after ? after->next : list->first;
+    *(ses->prev ? &ses->prev->next : &list->first) = ses;
+    *(ses->next ? &ses->next->prev : &list->last) = ses;
+    list->n++;
+}
+
+void seq_release(struct seq *seq)
+{
+    struct weir_engine *eng = seq->session->eng;
+
+    if (seq->i_slot >= 0) {
+        /* From the end: the cache lets go of a chain's end before its start. */
+        for (uint32_t i = seq->n_pages; i > 0; i--)
+            kv_drop(&eng->kv, seq_table(seq)[i - 1]);
+        eng->slots[seq->i_slot] = NULL;
+        eng->n_slots_free++;
+    }
+    seq->i_slot = -1;
+    seq->n_pages = 0;
+    if (seq->state != SEQ_DONE)
+        seq->session->n_live--;
+    seq->state = SEQ_DONE;
+}
+
+static uint32_t pages_for(uint32_t n_tokens)
+{
+    return (n_tokens + WEIR_KV_BLOCK - 1) / WEIR_KV_BLOCK;
+}
+
+/* [E1]: the first choice holds the prompt and its output; the others share the prompt's full pages. */
+static uint64_t promise(const struct weir_session_params *p)
+{
+    uint64_t whole = pages_for(p->n_prompt + p->max_tokens), shared = p->n_prompt / WEIR_KV_BLOCK;
+    return whole + (p->n_choices - 1) * (whole - shared);
+}
+
+static weir_err check(const struct weir_engine *eng, const struct weir_session_params *p, struct weir_why *why)
+{
+    if (p->n_prompt == 0 || p->n_prompt >= eng->config.n_context)
+        return weir_fail(why, WEIR_INVALID, "a prompt of %u tokens in a context of %u", p->n_prompt, eng->config.n_context);
+    if (p->n_choices == 0 || p->n_choices > eng->opts.n_slots)
+        return weir_fail_param(why, "n", WEIR_INVALID, "n must be 1 to %u", eng->opts.n_slots);
+    if (p->max_tokens == 0)
+        return weir_fail_param(why, "max_tokens", WEIR_INVALID, "max_tokens must be 1 or more");
+    for (uint32_t i = 0; i < p->n_prompt; i++)
+        if (p->prompt[i] < 0 || (uint32_t)p->prompt[i] >= eng->config.n_vocab)
+            return weir_fail(why, WEIR_INVALID, "the token %d is not in the vocabulary", p->prompt[i]);
+    return WEIR_OK;
+}
+
+static bool make_seqs(struct weir_session *ses)
+{
+    const struct weir_session_params *p = &ses->params;
+    size_t room = (size_t)p->n_prompt + p->max_tokens;
+
+    ses->seqs = weir_calloc(p->n_choices, sizeof *ses->seqs);
+    ses->tokens = weir_calloc(p->n_choices * room, sizeof *ses->tokens);
+    ses->salt = weir_strndup(p->cache_salt.len ? p->cache_salt.ptr : "", p->cache_salt.len);
+    if (!ses->seqs || !ses->tokens || !ses->salt)
+        return false;
+    for (uint32_t i = 0; i < p->n_choices; i++) {
+        struct seq *seq = &ses->seqs[i];
+        *seq = (struct seq){ .session = ses, .choice = i, .i_slot = -1, .tokens = ses->tokens + i * room };
+        memcpy(seq->tokens, p->prompt, p->n_prompt * sizeof *seq->tokens);
+        seq->n_tokens = p->n_prompt;
+    }
+    ses->n_live = p->n_choices;
+    return true;
+}
+
+static void free_session(struct weir_session *ses)
+{
+    weir_free(ses->seqs);
+    weir_free(ses->tokens);
+    weir_free(ses->salt);
+    weir_free(ses);
+}
+
+weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_params *params, uint64_t now_ns,
+                           struct weir_session **ret, struct weir_why *why)
+{
+    struct weir_session *ses;
+    weir_err err = check(eng, params, why);
+
+    if (err != WEIR_OK)
+        return err;
+    if (eng->waiting.n >= eng->opts.n_queue_max)
+        return weir_fail(why, WEIR_FULL, "the engine's queue is full");
+    ses = weir_alloc0(sizeof *ses);
+    if (!ses)
+        return weir_fail(why, WEIR_NOMEM, "no memory for a session");
+    ses->eng = eng;
+    ses->params = *params;
+    if (ses->params.max_tokens > eng->config.n_context - params->n_prompt)
+        ses->params.max_tokens = eng->config.n_context - params->n_prompt;
+    uint64_t n_pages = promise(&ses->params);
+    if (n_pages > eng->kv.n_pages) {
+        weir_free(ses);
+        return weir_fail_param(why, "max_tokens", WEIR_INVALID,
+                               "the request could need %llu KV pages, the replica has %u: ask for fewer tokens or choices",
+                               (unsigned long long)n_pages, eng->kv.n_pages);
+    }
+    ses->n_promised = (uint32_t)n_pages;
+    ses->arrived_ns = now_ns;
+    ses->sample = (struct sample_params){ params->temperature, params->top_p, params->min_p, params->top_k, params->seed };
+    if (!make_seqs(ses)) {
+        free_session(ses);
+        return weir_fail(why, WEIR_NOMEM, "no memory for a session");
+    }
+    ses->params.prompt = ses->seqs[0].tokens;
+    ses->params.cache_salt.ptr = ses->salt;
+    queue_session(&eng->waiting, ses);
+    *ret = ses;
+    return WEIR_OK;
+}
+
+void weir_session_close(struct weir_session *ses)
+{
+    struct weir_engine *eng;
+
+    if (!ses)
+        return;
+    eng = ses->eng;
+    for (uint32_t i = 0; i < ses->params.n_choices; i++)
+        seq_release(&ses->seqs[i]);
+    if (ses->running)
+        eng->n_promised -= ses->n_promised; /* [E2] */
+    list_remove_session(ses->running ? &eng->running : &eng->waiting, ses);
+    free_session(ses);
+}
+
+void weir_session_stop_choice(struct weir_session *ses, uint32_t choice)
+{
+    if (choice >= ses->params.n_choices)
+        return;
+    struct seq *seq = &ses->seqs[choice];
+    /* While it computes the prompt the others still need it; it is only then that a choice has no token yet. */
+    if (seq->state == SEQ_DECODE || seq->state == SEQ_DONE)
+        seq_release(seq);
+}
+
+void *weir_session_user(const struct weir_session *ses)
+{
+    return ses->params.user;
+}
