@@ -26,6 +26,9 @@ struct weir_template_args {
     bool add_generation_prompt;
     struct weir_str bos, eos;
     uint64_t now_unix; /* what strftime_now shows; seconds, UTC */
+    /* A JSON object whose members become variables too: tools, documents, enable_thinking, ...; one that is
+     * called "messages" takes the place of those above. Empty: none. WEIR_INVALID when it is malformed. */
+    struct weir_str variables;
 };
 /* Appends to `out` (bounded by out->limit). WEIR_INVALID: the template refused the messages
  * (raise_exception), `why` carries its words. WEIR_TOOLARGE: over the bound of steps or bytes. */

@@ -1,0 +1,204 @@
+/* template.c - compiling, rendering and finding a chat template.
+ *
+ * A compiled template is only read; a rendering owns its values and its scopes and frees them whole.
+ *   [C1] A rendering ends: TMPL_STEPS_MAX steps (more for long messages), TMPL_DEPTH_MAX levels,
+ * TMPL_RUN_BYTES_MAX bytes of values, and the caller's bound on the text. */
+#include "replica/text/tmpl_int.h"
+
+#include <string.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "replica/text/file_int.h"
+
+weir_err weir_template_compile(struct weir_str source, struct weir_template **ret, struct weir_why *why)
+{
+    struct weir_template *t = weir_alloc0(sizeof *t);
+    struct tmpl_token *tokens;
+
+    if (!t)
+        return weir_fail(why, WEIR_NOMEM, "no memory for the template");
+    weir_arena_init(&t->arena, /* limit_bytes= */ 0); /* TMPL_SOURCE_BYTES_MAX bounds it */
+    weir_err err = tmpl_lex(t, source, &tokens, why);
+    if (err == WEIR_OK)
+        err = tmpl_parse(t, tokens, why);
+    if (err != WEIR_OK) {
+        weir_template_close(t);
+        return err;
+    }
+    *ret = t;
+    return WEIR_OK;
+}
+
+void weir_template_close(struct weir_template *t)
+{
+    if (!t)
+        return;
+    weir_arena_release(&t->arena);
+    weir_free(t);
+}
+
+/* ---- rendering ---- */
+
+/* Sets a variable, if the template names it at all. */
+static bool set_named(struct tmpl_run *run, struct tmpl_scope *scope, struct weir_str name,
+                      struct tmpl_value value)
+{
+    for (uint32_t i = 0; i < run->tmpl->n_names; i++) {
+        const struct weir_str *have = &run->tmpl->names[i];
+        if (have->len == name.len && memcmp(have->ptr, name.ptr, name.len) == 0)
+            return tmpl_set_var(run, scope, i, value);
+    }
+    return true;
+}
+
+static bool make_messages(struct tmpl_run *run, const struct weir_template_args *args, struct tmpl_value *ret)
+{
+    if (!tmpl_new_list(run, TMPL_LIST, ret))
+        return false;
+    for (int i = 0; i < args->n_messages; i++) {
+        const struct weir_chat_message *m = &args->messages[i];
+        struct tmpl_value message;
+        if (!weir_utf8_valid(m->role.ptr, m->role.len) || !weir_utf8_valid(m->content.ptr, m->content.len))
+            return tmpl_fail(run, WEIR_INVALID, "message %d is not UTF-8", i);
+        if (!tmpl_new_dict(run, TMPL_DICT, &message) ||
+            !tmpl_dict_set(run, message.dict, tmpl_str(WEIR_STR("role")), tmpl_str(m->role)) ||
+            !tmpl_dict_set(run, message.dict, tmpl_str(WEIR_STR("content")), tmpl_str(m->content)) ||
+            !tmpl_push(run, ret->list, message))
+            return false;
+    }
+    return true;
+}
+
+/* The caller's own variables; they come last and win. */
+static bool set_extra(struct tmpl_run *run, struct tmpl_scope *scope, struct weir_str json)
+{
+    struct tmpl_value extra;
+
+    if (json.len == 0)
+        return true;
+    if (!tmpl_from_json(run, json, &extra))
+        return false;
+    if (extra.kind != TMPL_DICT)
+        return tmpl_fail(run, WEIR_INVALID, "the template's variables are not an object");
+    for (size_t i = 0; i < extra.dict->n; i++)
+        if (!set_named(run, scope, extra.dict->at[i].key.str, extra.dict->at[i].value))
+            return false;
+    return true;
+}
+
+static bool set_variables(struct tmpl_run *run, struct tmpl_scope *scope,
+                          const struct weir_template_args *args)
+{
+    struct tmpl_value messages;
+
+    /* What transformers passes when there are none. */
+    return make_messages(run, args, &messages) && set_named(run, scope, WEIR_STR("messages"), messages) &&
+           set_named(run, scope, WEIR_STR("tools"), tmpl_none()) &&
+           set_named(run, scope, WEIR_STR("documents"), tmpl_none()) &&
+           set_named(run, scope, WEIR_STR("add_generation_prompt"), tmpl_bool(args->add_generation_prompt)) &&
+           (args->bos.len == 0 || set_named(run, scope, WEIR_STR("bos_token"), tmpl_str(args->bos))) &&
+           (args->eos.len == 0 || set_named(run, scope, WEIR_STR("eos_token"), tmpl_str(args->eos))) &&
+           set_extra(run, scope, args->variables);
+}
+
+static size_t input_bytes(const struct weir_template_args *args)
+{
+    size_t n = args->variables.len;
+
+    for (int i = 0; i < args->n_messages; i++)
+        n += args->messages[i].role.len + args->messages[i].content.len;
+    return n;
+}
+
+weir_err weir_template_render(const struct weir_template *t, const struct weir_template_args *args,
+                              struct weir_buf *out, struct weir_why *why)
+{
+    size_t n_input = input_bytes(args);
+    struct tmpl_run run = { .tmpl = t, .out = out, .now_unix = args->now_unix, .line = 1, .why = why };
+    struct tmpl_scope scope = { NULL, NULL };
+
+    run.steps_left = TMPL_STEPS_MAX + (int64_t)(n_input / TMPL_STEP_BYTES); /* [C1] */
+    weir_arena_init(&run.arena, TMPL_RUN_BYTES_MAX + 16 * n_input);
+    if (set_variables(&run, &scope, args))
+        tmpl_exec(&run, t->body, &scope);
+    weir_arena_release(&run.arena);
+    return run.err;
+}
+
+/* ---- finding it ---- */
+
+/* "chat_template": "..." or [{"name": "default", "template": "..."}, ...] */
+static bool read_named(struct weir_json *j, struct weir_str *ret)
+{
+    struct weir_str key, name = { 0 }, text = { 0 };
+
+    if (weir_json_peek(j) == WEIR_JSON_STRING)
+        return weir_json_string(j, ret);
+    if (!weir_json_array(j))
+        return false;
+    while (weir_json_next(j)) {
+        if (!weir_json_object(j))
+            return false;
+        while (weir_json_key(j, &key)) {
+            if (weir_str_eq(key, "name"))
+                weir_json_string(j, &name);
+            else if (weir_str_eq(key, "template"))
+                weir_json_string(j, &text);
+            else
+                weir_json_skip(j);
+        }
+        if (weir_json_ok(j) && weir_str_eq(name, "default"))
+            *ret = text;
+    }
+    return weir_json_ok(j);
+}
+
+static weir_err read_config(const struct weir_buf *config, struct weir_buf *out, struct weir_why *why)
+{
+    struct weir_arena arena;
+    struct weir_json j;
+    struct weir_str key, text = { 0 };
+
+    weir_arena_init(&arena, /* limit_bytes= */ 0); /* the file's size bounds it */
+    weir_json_init(&j, weir_buf_ptr(config), weir_buf_len(config), &arena);
+    if (weir_json_object(&j)) {
+        while (weir_json_key(&j, &key)) {
+            if (weir_str_eq(key, "chat_template") && weir_json_peek(&j) != WEIR_JSON_NULL)
+                read_named(&j, &text);
+            else
+                weir_json_skip(&j);
+        }
+    }
+    weir_err err = weir_json_end(&j, NULL);
+    if (err != WEIR_OK)
+        err =
+            weir_fail(why, err == WEIR_INVALID ? WEIR_CORRUPT : err, "tokenizer_config.json: %s", j.why.text);
+    else if (!text.ptr)
+        err = weir_fail(why, WEIR_NOTFOUND, "tokenizer_config.json has no chat_template");
+    else
+        weir_buf_add(out, text.ptr, text.len);
+    weir_arena_release(&arena);
+    return err == WEIR_OK && out->failed ? weir_fail(why, WEIR_NOMEM, "no memory for the template") : err;
+}
+
+weir_err weir_template_load(const char *dir, struct weir_buf *out, struct weir_why *why)
+{
+    struct weir_buf file;
+    weir_err err;
+
+    weir_buf_init(&file, TMPL_SOURCE_BYTES_MAX);
+    err = text_file_read(dir, "chat_template.jinja", &file, why); /* the newer place */
+    if (err == WEIR_OK) {
+        weir_buf_add(out, weir_buf_ptr(&file), weir_buf_len(&file));
+        if (out->failed)
+            err = weir_fail(why, WEIR_NOMEM, "no memory for the template");
+    } else if (err == WEIR_NOTFOUND) {
+        file.limit = 16 * TMPL_SOURCE_BYTES_MAX;
+        err = text_file_read(dir, "tokenizer_config.json", &file, why);
+        if (err == WEIR_OK)
+            err = read_config(&file, out, why);
+    }
+    weir_buf_release(&file);
+    return err;
+}

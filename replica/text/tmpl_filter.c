@@ -1,0 +1,854 @@
+/* tmpl_filter.c - the filters.
+ *
+ * Where jinja2 gives a generator, this gives a list: a template can't tell, except that here it may be used
+ * twice. */
+#include "replica/text/tmpl_int.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool tmpl_arg_int(struct tmpl_run *run, struct tmpl_value arg, int64_t init, int64_t *ret)
+{
+    *ret = init;
+    if (arg.kind == TMPL_UNSET || arg.kind == TMPL_NONE)
+        return true;
+    if (arg.kind == TMPL_BOOL)
+        arg = tmpl_int(arg.b);
+    if (arg.kind != TMPL_INT)
+        return tmpl_fail(run, WEIR_INVALID, "an argument should be an integer, not '%s'",
+                         tmpl_type_name(arg));
+    *ret = arg.i;
+    return true;
+}
+
+bool tmpl_arg_bool(struct tmpl_value arg, bool init)
+{
+    return arg.kind == TMPL_UNSET ? init : tmpl_truth(arg);
+}
+
+static bool given(struct tmpl_value arg)
+{
+    return arg.kind != TMPL_UNSET && arg.kind != TMPL_NONE;
+}
+
+#define FILTER(fn)                                                                                           \
+    static bool fn(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_value *argv,                \
+                   const struct tmpl_args *args, struct tmpl_value *ret)
+#define UNUSED_ARGS ((void)run, (void)argv, (void)args)
+
+/* ---- strings ---- */
+
+static bool case_filter(struct tmpl_run *run, struct tmpl_value in, enum tmpl_case how,
+                        struct tmpl_value *ret)
+{
+    struct weir_str s;
+
+    return tmpl_to_str(run, in, &s) && tmpl_case(run, s, how, ret);
+}
+
+FILTER(f_upper)
+{
+    UNUSED_ARGS;
+    return case_filter(run, in, TMPL_UPPER, ret);
+}
+
+FILTER(f_lower)
+{
+    UNUSED_ARGS;
+    return case_filter(run, in, TMPL_LOWER, ret);
+}
+
+FILTER(f_title)
+{
+    UNUSED_ARGS;
+    return case_filter(run, in, TMPL_TITLE_FILTER, ret);
+}
+
+FILTER(f_capitalize)
+{
+    UNUSED_ARGS;
+    return case_filter(run, in, TMPL_CAPITALIZE, ret);
+}
+
+FILTER(f_trim)
+{
+    struct weir_str s, chars = { 0 };
+
+    UNUSED_ARGS;
+    if (!tmpl_to_str(run, in, &s) || (given(argv[0]) && !tmpl_to_str(run, argv[0], &chars)))
+        return false;
+    *ret = tmpl_str(tmpl_strip(s, given(argv[0]) ? &chars : NULL, true, true));
+    return tmpl_tick(run, s.len);
+}
+
+FILTER(f_string)
+{
+    struct weir_str s;
+
+    UNUSED_ARGS;
+    if (!tmpl_to_str(run, in, &s))
+        return false;
+    *ret = tmpl_str(s);
+    return true;
+}
+
+FILTER(f_safe)
+{
+    return f_string(run, in, argv, args, ret);
+}
+
+FILTER(f_escape)
+{
+    struct weir_str s;
+    struct weir_buf out;
+
+    UNUSED_ARGS;
+    if (!tmpl_to_str(run, in, &s) || !tmpl_tick(run, s.len))
+        return false;
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    for (size_t i = 0; i < s.len; i++) {
+        static const char from[] = "&<>'\"";
+        static const char *const to[] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
+        const char *hit = s.ptr[i] ? strchr(from, s.ptr[i]) : NULL;
+        if (hit)
+            weir_buf_adds(&out, to[hit - from]);
+        else
+            weir_buf_addc(&out, s.ptr[i]);
+    }
+    return tmpl_take(run, &out, ret);
+}
+
+FILTER(f_replace)
+{
+    struct weir_str s, old, with;
+    int64_t n_max;
+
+    UNUSED_ARGS;
+    if (!given(argv[0]) || !given(argv[1]))
+        return tmpl_fail(run, WEIR_INVALID, "replace: it takes (old,new,count)");
+    return tmpl_to_str(run, in, &s) && tmpl_to_str(run, argv[0], &old) && tmpl_to_str(run, argv[1], &with) &&
+           tmpl_arg_int(run, argv[2], -1, &n_max) && tmpl_replace(run, s, old, with, n_max, ret);
+}
+
+/* jinja2's: lines behind the first are moved in; blank ones only when asked. */
+FILTER(f_indent)
+{
+    struct weir_str s, indent = { 0 };
+    struct tmpl_value lines;
+    struct weir_buf pad, out;
+    int64_t width = 4;
+
+    UNUSED_ARGS;
+    if (argv[0].kind == TMPL_STR)
+        indent = argv[0].str;
+    else if (!tmpl_arg_int(run, argv[0], 4, &width))
+        return false;
+    if (width > 1024)
+        return tmpl_fail(run, WEIR_TOOLARGE, "indent: a width of more than 1024");
+    if (!tmpl_to_str(run, in, &s))
+        return false;
+    weir_buf_init(&pad, 0);
+    for (int64_t i = 0; !indent.ptr && i < width; i++)
+        weir_buf_addc(&pad, ' ');
+    struct tmpl_value own = tmpl_str(indent);
+    bool ok = indent.ptr || tmpl_take(run, &pad, &own);
+    weir_buf_release(&pad);
+    /* A newline is added so that one at the end makes a last, empty line. */
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    weir_buf_add(&out, s.ptr, s.len);
+    weir_buf_addc(&out, '\n');
+    struct tmpl_value text;
+    ok = ok && tmpl_take(run, &out, &text) && tmpl_splitlines(run, text.str, /* keep_ends= */ false, &lines);
+    weir_buf_release(&out);
+    if (!ok)
+        return false;
+    bool first = tmpl_arg_bool(argv[1], false), blank = tmpl_arg_bool(argv[2], false);
+    for (size_t i = 0; i < lines.list->n; i++) {
+        struct weir_str line = lines.list->at[i].str;
+        if (i > 0)
+            weir_buf_addc(&out, '\n');
+        if (i == 0 ? first : blank || line.len > 0)
+            weir_buf_add(&out, own.str.ptr, own.str.len);
+        weir_buf_add(&out, line.ptr, line.len);
+    }
+    return tmpl_take(run, &out, ret);
+}
+
+FILTER(f_center)
+{
+    struct weir_str s;
+    int64_t width;
+    struct weir_buf out;
+
+    UNUSED_ARGS;
+    if (!tmpl_to_str(run, in, &s) || !tmpl_arg_int(run, argv[0], 80, &width))
+        return false;
+    int64_t room = width - (int64_t)tmpl_chars(s), left = room / 2 + (room & width & 1);
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    for (int64_t i = 0; i < left && tmpl_tick(run, 0); i++)
+        weir_buf_addc(&out, ' ');
+    weir_buf_add(&out, s.ptr, s.len);
+    for (int64_t i = left; i < room && tmpl_tick(run, 0); i++)
+        weir_buf_addc(&out, ' ');
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
+}
+
+FILTER(f_wordcount)
+{
+    struct weir_str s;
+    int64_t n = 0;
+    bool inside = false;
+
+    UNUSED_ARGS;
+    if (!tmpl_to_str(run, in, &s) || !tmpl_tick(run, s.len))
+        return false;
+    for (size_t i = 0; i < s.len;) {
+        uint32_t c;
+        i += tmpl_char_at(s, i, &c);
+        bool word = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+                    (c >= 0x80 && !tmpl_is_space(c));
+        n += word && !inside;
+        inside = word;
+    }
+    *ret = tmpl_int(n);
+    return true;
+}
+
+FILTER(f_format)
+{
+    struct weir_str s;
+    struct tmpl_value values;
+
+    (void)argv;
+    if (!tmpl_to_str(run, in, &s) || !tmpl_new_list(run, TMPL_TUPLE, &values))
+        return false;
+    for (int i = 0; i < args->n; i++)
+        if (!tmpl_push(run, values.list, args->at[i]))
+            return false;
+    return tmpl_percent(run, s, values, ret);
+}
+
+FILTER(f_tojson)
+{
+    UNUSED_ARGS;
+    return tmpl_json(run, in, argv, ret);
+}
+
+/* ---- numbers ---- */
+
+FILTER(f_abs)
+{
+    UNUSED_ARGS;
+    if (in.kind == TMPL_FLOAT)
+        *ret = tmpl_float(fabs(in.f));
+    else if (in.kind == TMPL_INT && in.i != INT64_MIN)
+        *ret = tmpl_int(in.i < 0 ? -in.i : in.i);
+    else if (in.kind == TMPL_BOOL)
+        *ret = tmpl_int(in.b);
+    else
+        return tmpl_fail(run, WEIR_INVALID, "abs: not a number but a '%s'", tmpl_type_name(in));
+    return true;
+}
+
+/* A number that a string spells, all of it but white space. */
+static bool parse_float(struct weir_str s, double *ret)
+{
+    char text[64], *end;
+
+    s = tmpl_strip(s, NULL, true, true);
+    if (s.len == 0 || s.len >= sizeof text || memchr(s.ptr, 0, s.len))
+        return false;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    if (strpbrk(text, "xX(p"))
+        return false; /* what strtod takes and Python does not */
+    *ret = strtod(text, &end);
+    return *end == '\0';
+}
+
+static bool parse_int(struct weir_str s, int base, int64_t *ret)
+{
+    char text[80], *end;
+
+    s = tmpl_strip(s, NULL, true, true);
+    if (s.len == 0 || s.len >= sizeof text || memchr(s.ptr, 0, s.len))
+        return false;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    *ret = strtoll(text, &end, base);
+    return *end == '\0' && *ret != INT64_MAX && *ret != INT64_MIN;
+}
+
+FILTER(f_int)
+{
+    int64_t base, i;
+    double f;
+
+    UNUSED_ARGS;
+    *ret = given(argv[0]) ? argv[0] : tmpl_int(0);
+    if (!tmpl_arg_int(run, argv[1], 10, &base))
+        return false;
+    if (in.kind == TMPL_STR && base >= 2 && base <= 36 && parse_int(in.str, (int)base, &i))
+        *ret = tmpl_int(i);
+    else if (in.kind == TMPL_INT || in.kind == TMPL_BOOL)
+        *ret = tmpl_int(in.kind == TMPL_INT ? in.i : in.b);
+    else if ((in.kind == TMPL_FLOAT ? (f = in.f, true) : in.kind == TMPL_STR && parse_float(in.str, &f)) &&
+             fabs(f) < 9e18)
+        *ret = tmpl_int((int64_t)f);
+    return true;
+}
+
+FILTER(f_float)
+{
+    double f;
+
+    UNUSED_ARGS;
+    *ret = given(argv[0]) ? argv[0] : tmpl_float(0);
+    if (tmpl_number(in, &f) || (in.kind == TMPL_STR && parse_float(in.str, &f)))
+        *ret = tmpl_float(f);
+    return true;
+}
+
+FILTER(f_round)
+{
+    int64_t digits;
+    double f;
+    char text[400];
+
+    UNUSED_ARGS;
+    if (!tmpl_number(in, &f) || !tmpl_arg_int(run, argv[0], 0, &digits) || digits < 0 || digits > 15)
+        return tmpl_fail(run, WEIR_INVALID, "round: needs a number and 0 to 15 digits");
+    if (argv[1].kind == TMPL_STR && !weir_str_eq(argv[1].str, "common")) {
+        double scale = pow(10, (double)digits);
+        f = (weir_str_eq(argv[1].str, "ceil") ? ceil(f * scale) : floor(f * scale)) / scale;
+        *ret = tmpl_float(f);
+        return true;
+    }
+    if (in.kind != TMPL_FLOAT) {
+        *ret = tmpl_int(in.kind == TMPL_INT ? in.i : in.b);
+        return true;
+    }
+    snprintf(text, sizeof text, "%.*f", (int)digits, f); /* rounds half to even, on the exact value */
+    *ret = tmpl_float(strtod(text, NULL));
+    return true;
+}
+
+/* ---- sequences ---- */
+
+FILTER(f_length)
+{
+    size_t n;
+
+    UNUSED_ARGS;
+    if (!tmpl_length(run, in, &n))
+        return false;
+    *ret = tmpl_int((int64_t)n);
+    return true;
+}
+
+FILTER(f_first)
+{
+    const struct tmpl_list *items;
+
+    UNUSED_ARGS;
+    if (!tmpl_items(run, in, &items))
+        return false;
+    *ret = items->n > 0 ? items->at[0] : tmpl_undef(WEIR_STR("the first of nothing"));
+    return true;
+}
+
+FILTER(f_last)
+{
+    const struct tmpl_list *items;
+
+    UNUSED_ARGS;
+    if (!tmpl_items(run, in, &items))
+        return false;
+    *ret = items->n > 0 ? items->at[items->n - 1] : tmpl_undef(WEIR_STR("the last of nothing"));
+    return true;
+}
+
+static bool copy_list(struct tmpl_run *run, struct tmpl_value of, struct tmpl_value *ret)
+{
+    const struct tmpl_list *items;
+
+    if (!tmpl_items(run, of, &items) || !tmpl_new_list(run, TMPL_LIST, ret))
+        return false;
+    for (size_t i = 0; i < items->n; i++)
+        if (!tmpl_push(run, ret->list, items->at[i]))
+            return false;
+    return true;
+}
+
+FILTER(f_list)
+{
+    UNUSED_ARGS;
+    return copy_list(run, in, ret);
+}
+
+FILTER(f_reverse)
+{
+    struct tmpl_value list;
+
+    UNUSED_ARGS;
+    if (!copy_list(run, in, &list))
+        return false;
+    for (size_t i = 0; i < list.list->n / 2; i++) {
+        struct tmpl_value swap = list.list->at[i];
+        list.list->at[i] = list.list->at[list.list->n - 1 - i];
+        list.list->at[list.list->n - 1 - i] = swap;
+    }
+    *ret = list;
+    return in.kind != TMPL_STR || tmpl_join(run, (struct weir_str){ "", 0 }, list, ret);
+}
+
+/* Each item's attribute, when one is asked for. */
+static bool attribute_of(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value path,
+                         struct tmpl_value *ret)
+{
+    *ret = item;
+    return !given(path) || tmpl_get_path(run, item, path, ret);
+}
+
+FILTER(f_join)
+{
+    const struct tmpl_list *items;
+    struct weir_str with = { "", 0 };
+    struct tmpl_value list, value;
+
+    UNUSED_ARGS;
+    if ((given(argv[0]) && !tmpl_to_str(run, argv[0], &with)) || !tmpl_items(run, in, &items) ||
+        !tmpl_new_list(run, TMPL_LIST, &list))
+        return false;
+    for (size_t i = 0; i < items->n; i++)
+        if (!attribute_of(run, items->at[i], argv[1], &value) || !tmpl_push(run, list.list, value))
+            return false;
+    return tmpl_join(run, with, list, ret);
+}
+
+FILTER(f_sum)
+{
+    const struct tmpl_list *items;
+    struct tmpl_value total = given(argv[1]) ? argv[1] : tmpl_int(0), value;
+
+    UNUSED_ARGS;
+    if (!tmpl_items(run, in, &items))
+        return false;
+    for (size_t i = 0; i < items->n; i++)
+        if (!attribute_of(run, items->at[i], argv[0], &value) ||
+            !tmpl_arith(run, TMPL_OP_ADD, total, value, &total))
+            return false;
+    *ret = total;
+    return true;
+}
+
+/* ---- sorting ---- */
+
+struct keyed {
+    struct tmpl_value key, item;
+};
+
+/* What items are compared by: strings without their case, unless it matters. */
+static bool sort_key(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value path,
+                     bool case_sensitive, struct tmpl_value *ret)
+{
+    if (!attribute_of(run, item, path, ret))
+        return false;
+    if (ret->kind == TMPL_STR && !case_sensitive)
+        return tmpl_case(run, ret->str, TMPL_LOWER, ret);
+    return true;
+}
+
+/* A stable merge sort; `at` and `room` have n each. */
+static bool merge_sort(struct tmpl_run *run, struct keyed *at, struct keyed *room, size_t n, bool reverse)
+{
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t start = 0; start < n; start += 2 * width) {
+            size_t mid = start + width < n ? start + width : n,
+                   end = start + 2 * width < n ? start + 2 * width : n;
+            size_t a = start, b = mid, out = start;
+            while (a < mid && b < end) {
+                int order;
+                if (!tmpl_order(run, at[a].key, at[b].key, &order))
+                    return false;
+                room[out++] = (reverse ? order >= 0 : order <= 0) ? at[a++] : at[b++];
+            }
+            while (a < mid)
+                room[out++] = at[a++];
+            while (b < end)
+                room[out++] = at[b++];
+        }
+        memcpy(at, room, n * sizeof *at);
+    }
+    return true;
+}
+
+static bool sort_list(struct tmpl_run *run, const struct tmpl_list *items, struct tmpl_value path,
+                      bool case_sensitive, bool reverse, struct tmpl_value *ret)
+{
+    struct keyed *at = weir_arena_alloc(&run->arena, (2 * items->n + 1) * sizeof *at);
+
+    if (!at)
+        return tmpl_fail_mem(run);
+    for (size_t i = 0; i < items->n; i++) {
+        at[i].item = items->at[i];
+        if (!sort_key(run, items->at[i], path, case_sensitive, &at[i].key))
+            return false;
+    }
+    if (!merge_sort(run, at, at + items->n, items->n, reverse) || !tmpl_new_list(run, TMPL_LIST, ret))
+        return false;
+    for (size_t i = 0; i < items->n; i++)
+        if (!tmpl_push(run, ret->list, at[i].item))
+            return false;
+    return true;
+}
+
+FILTER(f_sort)
+{
+    const struct tmpl_list *items;
+
+    UNUSED_ARGS;
+    return tmpl_items(run, in, &items) &&
+           sort_list(run, items, argv[2], tmpl_arg_bool(argv[1], false), tmpl_arg_bool(argv[0], false), ret);
+}
+
+static bool pairs_of(struct tmpl_run *run, struct tmpl_value dict, struct tmpl_value *ret)
+{
+    struct tmpl_value pair;
+
+    if (!tmpl_new_list(run, TMPL_LIST, ret))
+        return false;
+    for (size_t i = 0; i < dict.dict->n; i++)
+        if (!tmpl_new_list(run, TMPL_TUPLE, &pair) || !tmpl_push(run, pair.list, dict.dict->at[i].key) ||
+            !tmpl_push(run, pair.list, dict.dict->at[i].value) || !tmpl_push(run, ret->list, pair))
+            return false;
+    return true;
+}
+
+FILTER(f_dictsort)
+{
+    struct tmpl_value pairs;
+    bool by_value = argv[1].kind == TMPL_STR && weir_str_eq(argv[1].str, "value");
+
+    UNUSED_ARGS;
+    if (in.kind != TMPL_DICT)
+        return tmpl_fail(run, WEIR_INVALID, "dictsort: not a dict but a '%s'", tmpl_type_name(in));
+    return pairs_of(run, in, &pairs) &&
+           sort_list(run, pairs.list, tmpl_int(by_value), tmpl_arg_bool(argv[0], false),
+                     tmpl_arg_bool(argv[2], false), ret);
+}
+
+FILTER(f_items)
+{
+    UNUSED_ARGS;
+    if (in.kind == TMPL_UNDEF)
+        return tmpl_new_list(run, TMPL_LIST, ret);
+    if (in.kind != TMPL_DICT)
+        return tmpl_fail(run, WEIR_INVALID, "items: not a dict but a '%s'", tmpl_type_name(in));
+    return pairs_of(run, in, ret);
+}
+
+static bool extreme(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_value *argv, int sign,
+                    struct tmpl_value *ret)
+{
+    const struct tmpl_list *items;
+    struct tmpl_value best, key;
+    int order;
+
+    if (!tmpl_items(run, in, &items))
+        return false;
+    *ret = tmpl_undef(WEIR_STR("the extreme of nothing"));
+    for (size_t i = 0; i < items->n; i++) {
+        if (!sort_key(run, items->at[i], argv[1], tmpl_arg_bool(argv[0], false), &key) ||
+            (i > 0 && !tmpl_order(run, key, best, &order)))
+            return false;
+        if (i > 0 && order * sign <= 0)
+            continue;
+        best = key;
+        *ret = items->at[i];
+    }
+    return true;
+}
+
+FILTER(f_min)
+{
+    UNUSED_ARGS;
+    return extreme(run, in, argv, -1, ret);
+}
+
+FILTER(f_max)
+{
+    UNUSED_ARGS;
+    return extreme(run, in, argv, 1, ret);
+}
+
+FILTER(f_unique)
+{
+    const struct tmpl_list *items;
+    struct tmpl_value seen, key, list;
+
+    UNUSED_ARGS;
+    if (!tmpl_items(run, in, &items) || !tmpl_new_dict(run, TMPL_DICT, &seen) ||
+        !tmpl_new_list(run, TMPL_LIST, &list))
+        return false;
+    for (size_t i = 0; i < items->n; i++) {
+        if (!sort_key(run, items->at[i], argv[1], tmpl_arg_bool(argv[0], false), &key))
+            return false;
+        if (tmpl_dict_get(run, seen.dict, key))
+            continue;
+        if (!tmpl_dict_set(run, seen.dict, key, tmpl_none()) || !tmpl_push(run, list.list, items->at[i]))
+            return false;
+    }
+    *ret = list;
+    return true;
+}
+
+/* [(key, [items]), ...] in the order of the keys. */
+FILTER(f_groupby)
+{
+    const struct tmpl_list *items;
+    struct tmpl_value sorted, list, group, members, key, last = { .kind = TMPL_UNSET };
+
+    UNUSED_ARGS;
+    if (!tmpl_items(run, in, &items) ||
+        !sort_list(run, items, argv[0], tmpl_arg_bool(argv[2], false), false, &sorted) ||
+        !tmpl_new_list(run, TMPL_LIST, &list))
+        return false;
+    for (size_t i = 0; i < sorted.list->n; i++) {
+        if (!sort_key(run, sorted.list->at[i], argv[0], tmpl_arg_bool(argv[2], false), &key))
+            return false;
+        if (i == 0 || !tmpl_equal(run, key, last)) {
+            struct tmpl_value shown;
+            if (!attribute_of(run, sorted.list->at[i], argv[0], &shown) ||
+                !tmpl_new_list(run, TMPL_TUPLE, &group) || !tmpl_new_list(run, TMPL_LIST, &members) ||
+                !tmpl_push(run, group.list, shown) || !tmpl_push(run, group.list, members) ||
+                !tmpl_push(run, list.list, group))
+                return false;
+        }
+        last = key;
+        if (!tmpl_push(run, members.list, sorted.list->at[i]))
+            return false;
+    }
+    *ret = list;
+    return true;
+}
+
+FILTER(f_batch)
+{
+    const struct tmpl_list *items;
+    struct tmpl_value list, row = { 0 };
+    int64_t n;
+
+    UNUSED_ARGS;
+    if (!tmpl_items(run, in, &items) || !tmpl_arg_int(run, argv[0], 0, &n) ||
+        !tmpl_new_list(run, TMPL_LIST, &list))
+        return false;
+    if (n < 1)
+        return tmpl_fail(run, WEIR_INVALID, "batch: a count of less than 1");
+    for (size_t i = 0; i < items->n; i++) {
+        if (i % (size_t)n == 0 && (!tmpl_new_list(run, TMPL_LIST, &row) || !tmpl_push(run, list.list, row)))
+            return false;
+        if (!tmpl_push(run, row.list, items->at[i]))
+            return false;
+    }
+    while (given(argv[1]) && items->n > 0 && row.list->n < (size_t)n)
+        if (!tmpl_push(run, row.list, argv[1]))
+            return false;
+    *ret = list;
+    return true;
+}
+
+/* ---- filters and tests by name ---- */
+
+/* The arguments behind the first `skip`. */
+static void rest_of(const struct tmpl_args *args, int skip, struct tmpl_args *ret)
+{
+    ret->n = ret->n_positional = 0;
+    for (int i = skip; i < args->n; i++) {
+        ret->at[ret->n] = args->at[i];
+        ret->keys[ret->n] = args->keys[i];
+        ret->n++;
+        ret->n_positional += i < args->n_positional;
+    }
+}
+
+static bool map_attribute(struct tmpl_run *run, const struct tmpl_list *items, const struct tmpl_args *args,
+                          struct tmpl_value *ret)
+{
+    struct tmpl_value argv[TMPL_PARAMS_MAX], value;
+
+    if (!tmpl_bind(run, "map", "attribute,default", args, argv))
+        return false;
+    for (size_t i = 0; i < items->n; i++) {
+        if (!tmpl_get_path(run, items->at[i], argv[0], &value))
+            return false;
+        if (value.kind == TMPL_UNDEF && argv[1].kind != TMPL_UNSET)
+            value = argv[1];
+        if (!tmpl_push(run, ret->list, value))
+            return false;
+    }
+    return true;
+}
+
+FILTER(f_map)
+{
+    const struct tmpl_list *items;
+    struct tmpl_args rest;
+    struct tmpl_value list, value;
+
+    (void)argv;
+    if (!tmpl_items(run, in, &items) || !tmpl_new_list(run, TMPL_LIST, &list))
+        return false;
+    *ret = list;
+    if (args->n_positional == 0)
+        return map_attribute(run, items, args, ret);
+    const struct tmpl_filter *filter =
+        args->at[0].kind == TMPL_STR ? tmpl_find_filter(args->at[0].str) : NULL;
+    if (!filter)
+        return tmpl_fail(run, WEIR_UNIMPLEMENTED, "map: no such filter");
+    if (run->depth >= TMPL_DEPTH_MAX)
+        return tmpl_fail(run, WEIR_TOOLARGE, "nested too deep");
+    rest_of(args, 1, &rest);
+    run->depth++;
+    bool ok = true;
+    for (size_t i = 0; ok && i < items->n; i++)
+        ok = tmpl_run_filter(run, filter, items->at[i], &rest, &value) && tmpl_push(run, list.list, value);
+    run->depth--;
+    return ok;
+}
+
+static bool pick(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_args *args, bool by_attribute,
+                 bool keep, struct tmpl_value *ret)
+{
+    const struct tmpl_list *items;
+    const struct tmpl_test *test = NULL;
+    struct tmpl_args rest;
+    struct tmpl_value list, value;
+    int i_test = by_attribute;
+
+    if (by_attribute && args->n == 0)
+        return tmpl_fail(run, WEIR_INVALID, "selectattr: the attribute is missing");
+    if (args->n > i_test) {
+        test = args->at[i_test].kind == TMPL_STR ? tmpl_find_test(args->at[i_test].str) : NULL;
+        if (!test)
+            return tmpl_fail(run, WEIR_UNIMPLEMENTED, "select: no such test");
+    }
+    rest_of(args, i_test + 1, &rest);
+    if (!tmpl_items(run, in, &items) || !tmpl_new_list(run, TMPL_LIST, &list))
+        return false;
+    for (size_t i = 0; i < items->n; i++) {
+        bool holds;
+        if (!attribute_of(run, items->at[i], by_attribute ? args->at[0] : tmpl_none(), &value))
+            return false;
+        holds = tmpl_truth(value);
+        if (test && !tmpl_run_test(run, test, value, &rest, &holds))
+            return false;
+        if (holds == keep && !tmpl_push(run, list.list, items->at[i]))
+            return false;
+    }
+    *ret = list;
+    return true;
+}
+
+FILTER(f_select)
+{
+    (void)argv;
+    return pick(run, in, args, /* by_attribute= */ false, /* keep= */ true, ret);
+}
+
+FILTER(f_reject)
+{
+    (void)argv;
+    return pick(run, in, args, /* by_attribute= */ false, /* keep= */ false, ret);
+}
+
+FILTER(f_selectattr)
+{
+    (void)argv;
+    return pick(run, in, args, /* by_attribute= */ true, /* keep= */ true, ret);
+}
+
+FILTER(f_rejectattr)
+{
+    (void)argv;
+    return pick(run, in, args, /* by_attribute= */ true, /* keep= */ false, ret);
+}
+
+/* ---- others ---- */
+
+FILTER(f_default)
+{
+    UNUSED_ARGS;
+    bool use = in.kind == TMPL_UNDEF || (tmpl_arg_bool(argv[1], false) && !tmpl_truth(in));
+    *ret = !use ? in : argv[0].kind == TMPL_UNSET ? tmpl_str((struct weir_str){ "", 0 }) : argv[0];
+    return true;
+}
+
+FILTER(f_attr)
+{
+    UNUSED_ARGS;
+    if (argv[0].kind != TMPL_STR)
+        return tmpl_fail(run, WEIR_INVALID, "attr: the name is missing");
+    if (in.kind == TMPL_DICT) { /* attributes only: a key is none */
+        const struct tmpl_method *method = tmpl_find_method(TMPL_DICT, argv[0].str);
+        *ret = tmpl_undef(argv[0].str);
+        return !method || tmpl_get_attr(run, in, argv[0].str, ret);
+    }
+    return tmpl_get_attr(run, in, argv[0].str, ret);
+}
+
+static const struct tmpl_filter filters[] = {
+    { "abs", "", f_abs },
+    { "attr", "name", f_attr },
+    { "batch", "linecount,fill_with", f_batch },
+    { "capitalize", "", f_capitalize },
+    { "center", "width", f_center },
+    { "count", "", f_length },
+    { "d", "default_value,boolean", f_default },
+    { "default", "default_value,boolean", f_default },
+    { "dictsort", "case_sensitive,by,reverse", f_dictsort },
+    { "e", "", f_escape },
+    { "escape", "", f_escape },
+    { "first", "", f_first },
+    { "float", "default", f_float },
+    { "format", "*", f_format },
+    { "groupby", "attribute,default,case_sensitive", f_groupby },
+    { "indent", "width,first,blank", f_indent },
+    { "int", "default,base", f_int },
+    { "items", "", f_items },
+    { "join", "d,attribute", f_join },
+    { "last", "", f_last },
+    { "length", "", f_length },
+    { "list", "", f_list },
+    { "lower", "", f_lower },
+    { "map", "*", f_map },
+    { "max", "case_sensitive,attribute", f_max },
+    { "min", "case_sensitive,attribute", f_min },
+    { "reject", "*", f_reject },
+    { "rejectattr", "*", f_rejectattr },
+    { "replace", "old,new,count", f_replace },
+    { "reverse", "", f_reverse },
+    { "round", "precision,method", f_round },
+    { "safe", "", f_safe },
+    { "select", "*", f_select },
+    { "selectattr", "*", f_selectattr },
+    { "sort", "reverse,case_sensitive,attribute", f_sort },
+    { "string", "", f_string },
+    { "sum", "attribute,start", f_sum },
+    { "title", "", f_title },
+    { "tojson", "ensure_ascii,indent,separators,sort_keys", f_tojson },
+    { "trim", "chars", f_trim },
+    { "unique", "case_sensitive,attribute", f_unique },
+    { "upper", "", f_upper },
+    { "wordcount", "", f_wordcount },
+};
+
+const struct tmpl_filter *tmpl_find_filter(struct weir_str name)
+{
+    for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
+        if (weir_str_eq(name, filters[i].name))
+            return &filters[i];
+    return NULL;
+}

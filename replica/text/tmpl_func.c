@@ -1,0 +1,346 @@
+/* tmpl_func.c - the global functions, and the two ways of formatting: "%s" % x and "{}".format(x). */
+#include "replica/text/tmpl_int.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- functions ---- */
+
+#define FUNC(fn)                                                                                             \
+    static bool fn(struct tmpl_run *run, const struct tmpl_value *argv, const struct tmpl_args *args,        \
+                   struct tmpl_value *ret)
+
+FUNC(g_range)
+{
+    int64_t start = 0, stop, step = 1;
+
+    (void)args;
+    if (argv[0].kind == TMPL_UNSET)
+        return tmpl_fail(run, WEIR_INVALID, "range: the end is missing");
+    if (!tmpl_arg_int(run, argv[argv[1].kind != TMPL_UNSET], 0, &stop) ||
+        (argv[1].kind != TMPL_UNSET && !tmpl_arg_int(run, argv[0], 0, &start)) ||
+        !tmpl_arg_int(run, argv[2], 1, &step) || !tmpl_new_list(run, TMPL_LIST, ret))
+        return false;
+    if (step == 0)
+        return tmpl_fail(run, WEIR_INVALID, "range: a step of 0");
+    int64_t n = 0;
+    for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
+        if (n++ == TMPL_RANGE_MAX)
+            return tmpl_fail(run, WEIR_TOOLARGE, "range: more than %d items", TMPL_RANGE_MAX);
+        if (!tmpl_push(run, ret->list, tmpl_int(i)))
+            return false;
+        if (__builtin_add_overflow(i, step, &i))
+            break;
+    }
+    return true;
+}
+
+/* dict(a=1, ...) and namespace(a=1, ...), from a dict too. */
+static bool make_dict(struct tmpl_run *run, enum tmpl_kind kind, const struct tmpl_args *args,
+                      struct tmpl_value *ret)
+{
+    if (!tmpl_new_dict(run, kind, ret))
+        return false;
+    if (args->n_positional > 1 || (args->n_positional == 1 && args->at[0].kind != TMPL_DICT))
+        return tmpl_fail(run, WEIR_INVALID, "it takes a dict and keywords");
+    for (size_t i = 0; args->n_positional == 1 && i < args->at[0].dict->n; i++)
+        if (!tmpl_dict_set(run, ret->dict, args->at[0].dict->at[i].key, args->at[0].dict->at[i].value))
+            return false;
+    for (int i = args->n_positional; i < args->n; i++)
+        if (!tmpl_dict_set(run, ret->dict, tmpl_str(args->keys[i]), args->at[i]))
+            return false;
+    return true;
+}
+
+FUNC(g_dict)
+{
+    (void)argv;
+    return make_dict(run, TMPL_DICT, args, ret);
+}
+
+FUNC(g_namespace)
+{
+    (void)argv;
+    return make_dict(run, TMPL_NAMESPACE, args, ret);
+}
+
+/* The template's own words to the caller: no line in front of them. */
+FUNC(g_raise_exception)
+{
+    struct weir_str text = { "", 0 };
+
+    (void)args, (void)ret;
+    if (argv[0].kind != TMPL_UNSET && !tmpl_to_str(run, argv[0], &text))
+        return false;
+    run->err = weir_fail(run->why, WEIR_INVALID, "%.*s", (int)(text.len < 300 ? text.len : 300), text.ptr);
+    return false;
+}
+
+FUNC(g_strftime_now)
+{
+    char format[128], text[512];
+    time_t now = (time_t)run->now_unix;
+    struct tm tm;
+
+    (void)args;
+    if (argv[0].kind != TMPL_STR || argv[0].str.len >= sizeof format ||
+        memchr(argv[0].str.ptr, 0, argv[0].str.len))
+        return tmpl_fail(run, WEIR_INVALID, "strftime_now: the format is missing or too long");
+    memcpy(format, argv[0].str.ptr, argv[0].str.len);
+    format[argv[0].str.len] = '\0';
+    if (!gmtime_r(&now, &tm))
+        return tmpl_fail(run, WEIR_INVALID, "strftime_now: the time is out of range");
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the template's own format */
+    size_t n = strftime(text, sizeof text, format, &tm);
+#pragma GCC diagnostic pop
+    char *kept = weir_arena_strndup(&run->arena, text, n);
+    if (!kept)
+        return tmpl_fail_mem(run);
+    *ret = tmpl_str((struct weir_str){ kept, n });
+    return true;
+}
+
+static const struct tmpl_func funcs[] = {
+    { "dict", "*", g_dict },
+    { "namespace", "*", g_namespace },
+    { "raise_exception", "message", g_raise_exception },
+    { "range", "start,stop,step", g_range },
+    { "strftime_now", "format", g_strftime_now },
+};
+
+const struct tmpl_func *tmpl_find_func(struct weir_str name)
+{
+    for (size_t i = 0; i < sizeof funcs / sizeof *funcs; i++)
+        if (weir_str_eq(name, funcs[i].name))
+            return &funcs[i];
+    return NULL;
+}
+
+/* ---- formatting ---- */
+
+/* One %-conversion: flags, width, precision, letter. */
+struct spec {
+    bool left, zero, plus;
+    int width, precision; /* -1: none */
+    char letter;
+};
+
+static size_t parse_spec(struct weir_str s, size_t i, struct spec *ret)
+{
+    *ret = (struct spec){ .width = 0, .precision = -1 };
+    for (; i < s.len && strchr("-0+ ", s.ptr[i]) && s.ptr[i]; i++) {
+        ret->left |= s.ptr[i] == '-';
+        ret->zero |= s.ptr[i] == '0';
+        ret->plus |= s.ptr[i] == '+';
+    }
+    for (; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9' && ret->width < 1000; i++)
+        ret->width = 10 * ret->width + (s.ptr[i] - '0');
+    if (i < s.len && s.ptr[i] == '.')
+        for (ret->precision = 0, i++; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9' && ret->precision < 100;
+             i++)
+            ret->precision = 10 * ret->precision + (s.ptr[i] - '0');
+    ret->letter = i < s.len ? s.ptr[i++] : '\0';
+    return i;
+}
+
+static bool put_number(struct tmpl_run *run, const struct spec *spec, struct tmpl_value v, char *text,
+                       size_t size)
+{
+    double f;
+
+    if (!tmpl_number(v, &f))
+        return tmpl_fail(run, WEIR_INVALID, "%%%c needs a number, not '%s'", spec->letter, tmpl_type_name(v));
+    long long i = v.kind == TMPL_INT ? v.i : f > -9e18 && f < 9e18 ? (long long)f : 0;
+    int precision = spec->precision < 0 ? 6 : spec->precision;
+    if (spec->letter == 'd' || spec->letter == 'i')
+        snprintf(text, size, spec->plus ? "%+lld" : "%lld", i);
+    else if (spec->letter == 'x' || spec->letter == 'X')
+        snprintf(text, size, spec->letter == 'x' ? "%s%llx" : "%s%llX", i < 0 ? "-" : "",
+                 i < 0 ? 0ull - (unsigned long long)i : (unsigned long long)i);
+    else if (spec->letter == 'e')
+        snprintf(text, size, spec->plus ? "%+.*e" : "%.*e", precision, f);
+    else if (spec->letter == 'g')
+        snprintf(text, size, spec->plus ? "%+.*g" : "%.*g", precision, f);
+    else
+        snprintf(text, size, spec->plus ? "%+.*f" : "%.*f", precision, f);
+    return true;
+}
+
+static void put_padded(const struct spec *spec, struct weir_str s, bool number, struct weir_buf *out)
+{
+    int room = spec->width - (int)tmpl_chars(s);
+    bool zero = spec->zero && number && !spec->left;
+    size_t sign = zero && s.len > 0 && (s.ptr[0] == '-' || s.ptr[0] == '+');
+
+    weir_buf_add(out, s.ptr, sign);
+    for (int i = 0; !spec->left && i < room; i++)
+        weir_buf_addc(out, zero ? '0' : ' ');
+    weir_buf_add(out, s.ptr + sign, s.len - sign);
+    for (int i = 0; spec->left && i < room; i++)
+        weir_buf_addc(out, ' ');
+}
+
+static bool put_spec(struct tmpl_run *run, const struct spec *spec, struct tmpl_value v, struct weir_buf *out)
+{
+    char text[512];
+    struct weir_str s;
+
+    if (spec->letter == 's' || spec->letter == 'r') {
+        struct tmpl_value list;
+        if (spec->letter == 's') {
+            if (!tmpl_to_str(run, v, &s))
+                return false;
+        } else { /* a list's text has its items' repr() in it */
+            if (!tmpl_new_list(run, TMPL_LIST, &list) || !tmpl_push(run, list.list, v) ||
+                !tmpl_to_str(run, list, &s))
+                return false;
+            s = (struct weir_str){ s.ptr + 1, s.len - 2 };
+        }
+        if (spec->precision >= 0)
+            s.len = tmpl_char_offset(s, (size_t)spec->precision);
+        put_padded(spec, s, /* number= */ false, out);
+        return tmpl_tick(run, s.len);
+    }
+    if (!spec->letter || !strchr("dixXfFeg", spec->letter))
+        return tmpl_fail(run, WEIR_UNIMPLEMENTED, "the conversion %%%c is not supported", spec->letter);
+    if (!put_number(run, spec, v, text, sizeof text))
+        return false;
+    put_padded(spec, weir_str(text), /* number= */ true, out);
+    return true;
+}
+
+static bool percent_all(struct tmpl_run *run, struct weir_str format, struct tmpl_value args,
+                        struct weir_buf *out)
+{
+    size_t n_used = 0, n = args.kind == TMPL_TUPLE ? args.list->n : 1;
+
+    for (size_t i = 0; i < format.len;) {
+        const char *mark = memchr(format.ptr + i, '%', format.len - i);
+        size_t end = mark ? (size_t)(mark - format.ptr) : format.len;
+        struct spec spec;
+        weir_buf_add(out, format.ptr + i, end - i);
+        if (!mark)
+            break;
+        if (end + 1 < format.len && format.ptr[end + 1] == '(')
+            return tmpl_fail(run, WEIR_UNIMPLEMENTED, "%%(name)s is not supported");
+        i = parse_spec(format, end + 1, &spec);
+        if (spec.letter == '%') {
+            weir_buf_addc(out, '%');
+            continue;
+        }
+        if (n_used == n)
+            return tmpl_fail(run, WEIR_INVALID, "not enough arguments for the format");
+        if (!put_spec(run, &spec, args.kind == TMPL_TUPLE ? args.list->at[n_used] : args, out))
+            return false;
+        n_used++;
+    }
+    if (n_used < n && (args.kind == TMPL_TUPLE || args.kind != TMPL_DICT))
+        return tmpl_fail(run, WEIR_INVALID, "too many arguments for the format");
+    return true;
+}
+
+bool tmpl_percent(struct tmpl_run *run, struct weir_str format, struct tmpl_value args,
+                  struct tmpl_value *ret)
+{
+    struct weir_buf out;
+
+    if (!tmpl_tick(run, format.len))
+        return false;
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    if (!percent_all(run, format, args, &out)) {
+        weir_buf_release(&out);
+        return false;
+    }
+    return tmpl_take(run, &out, ret);
+}
+
+/* The argument that the field {name}, {0} or {} means. */
+static bool field_value(struct tmpl_run *run, struct weir_str name, const struct tmpl_args *args, int *n_auto,
+                        struct tmpl_value *ret)
+{
+    int i = 0;
+
+    for (int k = args->n_positional; k < args->n; k++) {
+        if (args->keys[k].len == name.len && memcmp(args->keys[k].ptr, name.ptr, name.len) == 0) {
+            *ret = args->at[k];
+            return true;
+        }
+    }
+    for (size_t k = 0; k < name.len; k++) {
+        if (name.ptr[k] < '0' || name.ptr[k] > '9' || i > TMPL_ARGS_MAX)
+            return tmpl_fail(run, WEIR_INVALID, "format: there is no \"%.*s\"",
+                             (int)(name.len < 40 ? name.len : 40), name.ptr);
+        i = 10 * i + (name.ptr[k] - '0');
+    }
+    if (name.len == 0)
+        i = (*n_auto)++;
+    if (i >= args->n_positional)
+        return tmpl_fail(run, WEIR_INVALID, "format: there is no argument %d", i);
+    *ret = args->at[i];
+    return true;
+}
+
+static bool put_field(struct tmpl_run *run, struct weir_str field, const struct tmpl_args *args, int *n_auto,
+                      struct weir_buf *out)
+{
+    const char *colon = memchr(field.ptr, ':', field.len);
+    struct weir_str name = { field.ptr, colon ? (size_t)(colon - field.ptr) : field.len };
+    struct spec spec = { .precision = -1, .letter = 's' };
+    struct tmpl_value value;
+
+    if (!field_value(run, name, args, n_auto, &value))
+        return false;
+    if (colon && name.len + 1 < field.len) {
+        struct weir_str text = { colon + 1, field.len - name.len - 1 };
+        size_t end = parse_spec(text, 0, &spec);
+        if (end != text.len || !strchr("dfxXeg", spec.letter) || spec.left)
+            return tmpl_fail(run, WEIR_UNIMPLEMENTED, "format: the field \"{%.*s}\" is not supported",
+                             (int)(field.len < 40 ? field.len : 40), field.ptr);
+    }
+    return put_spec(run, &spec, value, out);
+}
+
+static bool format_all(struct tmpl_run *run, struct weir_str format, const struct tmpl_args *args,
+                       struct weir_buf *out)
+{
+    int n_auto = 0;
+
+    for (size_t i = 0; i < format.len;) {
+        char c = format.ptr[i];
+        if ((c == '{' || c == '}') && i + 1 < format.len && format.ptr[i + 1] == c) {
+            weir_buf_addc(out, c);
+            i += 2;
+        } else if (c == '{') {
+            const char *close = memchr(format.ptr + i, '}', format.len - i);
+            if (!close)
+                return tmpl_fail(run, WEIR_INVALID, "format: a field has no end");
+            struct weir_str field = { format.ptr + i + 1, (size_t)(close - format.ptr) - i - 1 };
+            if (!put_field(run, field, args, &n_auto, out))
+                return false;
+            i += field.len + 2;
+        } else if (c == '}') {
+            return tmpl_fail(run, WEIR_INVALID, "format: a single '}'");
+        } else {
+            weir_buf_addc(out, c);
+            i++;
+        }
+    }
+    return true;
+}
+
+bool tmpl_str_format(struct tmpl_run *run, struct weir_str format, const struct tmpl_args *args,
+                     struct tmpl_value *ret)
+{
+    struct weir_buf out;
+
+    if (!tmpl_tick(run, format.len))
+        return false;
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    if (!format_all(run, format, args, &out)) {
+        weir_buf_release(&out);
+        return false;
+    }
+    return tmpl_take(run, &out, ret);
+}
