@@ -16,13 +16,13 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "http/loop.h"
 #include "router/call/machine.h"
 #include "router/call/metrics_int.h"
 #include "router/fabric/attach.h"
 #include "router/fabric/fleet.h"
 #include "router/fabric/port.h"
 #include "router/fabric/table.h"
-#include "http/loop.h"
 #include "router/route/affinity.h"
 
 enum { TAG_SLOT_BITS = 24, SLOTS_MAX = 1 << TAG_SLOT_BITS, SLOTS_MIN = 64, BYTES_PER_TOKEN = 4 };
@@ -202,6 +202,14 @@ static enum call_outcome outcome_of(const struct weir_call *call)
     return http >= 400 && http < 500 ? OUTCOME_INVALID : OUTCOME_FAILED;
 }
 
+/* The loop's `now` is that of its turn: a request may seem to arrive after it. */
+static double since_begin_s(const struct weir_call *call)
+{
+    uint64_t now_ns = weir_loop_now(call->set->loop);
+
+    return now_ns > call->begin_ns ? (double)(now_ns - call->begin_ns) * 1e-9 : 0;
+}
+
 static void count_end(const struct weir_call *call)
 {
     const struct call_metrics *metrics = call_metrics();
@@ -357,7 +365,7 @@ static void say_started(struct weir_call *call)
         .first_token_ns = now_ns,
     };
     weir_loop_timer_clear(call->set->loop, &call->timer);
-    weir_histogram_observe(call_metrics()->ttft, (double)(now_ns - call->begin_ns) * 1e-9);
+    weir_histogram_observe(call_metrics()->ttft, since_begin_s(call));
     call->sink.started(call->ctx, &started);
 }
 
