@@ -177,6 +177,16 @@ static void test_a_key_deleted_by_somebody_is_put_again(void **state)
     view_close(&owner);
 }
 
+static int64_t revision_in_etcd(const char *key)
+{
+    const struct weir_disc_snapshot *snap;
+    struct weir_discovery_opts opts = opts_of(&shared);
+    assert_int_equal(weir_discovery_read(&opts, key, &snap, NULL), WEIR_OK);
+    int64_t revision = snap->n_entries == 1 ? snap->entries[0].revision : -1;
+    weir_disc_snapshot_unref(snap);
+    return revision;
+}
+
 static void test_unregister_leaves_a_name_that_another_took_over(void **state)
 {
     struct view older, newer;
@@ -187,6 +197,7 @@ static void test_unregister_leaves_a_name_that_another_took_over(void **state)
     assert_true(view_wait(&newer, "/weir/routers/z", "\"old\""));
     assert_int_equal(weir_discovery_register(newer.d, "/weir/routers/z", WEIR_STR("\"new\"")), WEIR_OK);
     assert_true(view_wait(&newer, "/weir/routers/z", "\"new\""));
+    int64_t revision = revision_in_etcd("/weir/routers/z");
     weir_discovery_unregister(older.d, "/weir/routers/z");
     /* A marker through the same queue: when it shows, the delete has been answered. */
     assert_int_equal(weir_discovery_register(older.d, "/weir/routers/marker", WEIR_STR("1")), WEIR_OK);
@@ -194,6 +205,7 @@ static void test_unregister_leaves_a_name_that_another_took_over(void **state)
     view_close(&older);
     assert_true(view_wait(&newer, "/weir/routers/marker", NULL)); /* its lease is revoked */
     assert_true(view_has(&newer, "/weir/routers/z", "\"new\""));
+    assert_true(revision_in_etcd("/weir/routers/z") == revision); /* never gone, not even for a moment */
     view_close(&newer);
 }
 

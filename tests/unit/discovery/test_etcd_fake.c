@@ -33,6 +33,10 @@ struct script {
     char starts[8][32]; /* the start_revision that the n-th watch asked for */
     int end_pipe[2];    /* closed at the end of the test: open watches end */
     bool long_line;     /* the first watch is told a line of 9 MiB */
+    bool lingers; /* the first watch ends only after two more beats, so that the client has seen what it was
+                     told */
+    int n_beats, n_grants, n_puts;
+    char put_leases[4][32]; /* the lease that the n-th put named */
 };
 
 static void say_long_line(int fd)
@@ -43,25 +47,77 @@ static void say_long_line(int fd)
         fake_say(fd, chunk);
 }
 
+static int count(struct script *s, const int *n)
+{
+    pthread_mutex_lock(&s->lock);
+    int now = *n;
+    pthread_mutex_unlock(&s->lock);
+    return now;
+}
+
+static void linger(struct script *s)
+{
+    int end = count(s, &s->n_beats) + 2;
+    while (count(s, &s->n_beats) < end)
+        usleep(2000);
+}
+
+static void copy_number(char *to, size_t size, const char *body, const char *before)
+{
+    const char *at = strstr(body, before);
+    if (at)
+        snprintf(to, size, "%.*s", (int)strcspn(at + strlen(before), "\""), at + strlen(before));
+}
+
 static void answer_watch(struct script *s, int fd, const char *body)
 {
     char byte;
     pthread_mutex_lock(&s->lock);
     int n = s->n_watches++;
-    const char *start = strstr(body, "\"start_revision\":\"");
-    if (n < 8 && start)
-        snprintf(s->starts[n], sizeof s->starts[n], "%.*s", (int)strcspn(start + 18, "\""), start + 18);
+    if (n < 8)
+        copy_number(s->starts[n], sizeof s->starts[n], body, "\"start_revision\":\"");
     while (n > 0 && !s->watches[n < 8 ? n : 7])
         n--;
-    bool is_last = n == 7 || !s->watches[n + 1], is_long = n == 0 && s->long_line;
+    bool is_last = n == 7 || !s->watches[n + 1], is_long = n == 0 && s->long_line,
+         lingers = n == 0 && s->lingers;
     const char *text = s->watches[n];
     pthread_mutex_unlock(&s->lock);
     fake_say(fd, FAKE_HEAD_OK);
     fake_say(fd, text);
     if (is_long)
         say_long_line(fd);
+    else if (lingers)
+        linger(s);
     else if (is_last)
         (void)!read(s->end_pipe[0], &byte, 1);
+}
+
+static void answer_range(struct script *s, int fd)
+{
+    pthread_mutex_lock(&s->lock);
+    int n = s->n_ranges < 4 ? s->n_ranges : 3;
+    s->n_ranges++;
+    while (!s->ranges[n])
+        n--;
+    pthread_mutex_unlock(&s->lock);
+    fake_say(fd, s->ranges[n]);
+}
+
+/* Lease 11, lost at its first keep-alive, then lease 12, which stays. */
+static void answer_lease(struct script *s, int fd, const char *what, const char *body)
+{
+    bool is_grant = strstr(what, "/grant") != NULL;
+    pthread_mutex_lock(&s->lock);
+    s->n_grants += is_grant;
+    bool is_first = s->n_grants == 1;
+    pthread_mutex_unlock(&s->lock);
+    if (is_grant)
+        fake_say(fd, is_first ? "{" HEAD(1, 5) ",\"ID\":\"11\",\"TTL\":\"2\"}"
+                              : "{" HEAD(1, 5) ",\"ID\":\"12\",\"TTL\":\"2\"}");
+    else if (strstr(body, "\"11\""))
+        fake_say(fd, "{\"result\":{" HEAD(1, 5) ",\"ID\":\"11\"}}\n"); /* no TTL: gone */
+    else
+        fake_say(fd, "{\"result\":{" HEAD(1, 5) ",\"ID\":\"12\",\"TTL\":\"2\"}}\n");
 }
 
 static void answer(void *ctx, int fd, const char *what, const char *body)
@@ -72,16 +128,22 @@ static void answer(void *ctx, int fd, const char *what, const char *body)
         return;
     }
     fake_say(fd, FAKE_HEAD_OK);
-    if (strstr(what, "/v3/kv/range") && !strstr(body, "count_only")) {
+    if (strstr(what, "/v3/lease/")) {
+        answer_lease(s, fd, what, body);
+    } else if (strstr(what, "/v3/kv/put")) {
         pthread_mutex_lock(&s->lock);
-        int n = s->n_ranges < 4 ? s->n_ranges : 3;
-        s->n_ranges++;
-        while (!s->ranges[n])
-            n--;
+        if (s->n_puts < 4)
+            copy_number(s->put_leases[s->n_puts], sizeof s->put_leases[0], body, "\"lease\":\"");
+        s->n_puts++;
         pthread_mutex_unlock(&s->lock);
-        fake_say(fd, s->ranges[n]);
+        fake_say(fd, "{" HEAD(1, 5) "}");
+    } else if (!strstr(body, "count_only")) {
+        answer_range(s, fd);
     } else {
-        fake_say(fd, "{" HEAD(1, 5) ",\"count\":\"1\"}"); /* a beat */
+        pthread_mutex_lock(&s->lock);
+        s->n_beats++;
+        pthread_mutex_unlock(&s->lock);
+        fake_say(fd, "{" HEAD(1, 5) ",\"count\":\"1\"}");
     }
 }
 
@@ -121,6 +183,7 @@ static void test_half_a_revision_is_not_shown(void **state)
     (void)state;
     r = (struct rig){ 0 };
     r.s.ranges[0] = RANGE_A;
+    r.s.lingers = true;
     r.s.watches[0] =
         CREATED(5) "{\"result\":{" HEAD(1, 6) ",\"fragment\":true,\"events\":[" EVENT(KEY_A, 6, TWO) "]}}\n";
     r.s.watches[1] = CREATED(5) "{\"result\":{" HEAD(1, 6) ",\"fragment\":true,\"events\":[" EVENT(
@@ -216,6 +279,29 @@ static void test_an_empty_range_of_the_same_history_is_applied(void **state)
     rig_close(&r);
 }
 
+/* A keep-alive of a lost lease is answered with HTTP 200 and without a TTL. */
+static bool has_put_twice(void *ctx)
+{
+    struct script *s = ctx;
+    return count(s, &s->n_puts) >= 2;
+}
+
+static void test_a_lease_without_ttl_is_lost_and_replaced(void **state)
+{
+    static struct rig r;
+    (void)state;
+    r = (struct rig){ 0 };
+    r.s.ranges[0] = RANGE_A;
+    r.s.watches[0] = CREATED(5);
+    rig_open(&r);
+    assert_int_equal(weir_discovery_register(r.v.d, "/weir/routers/x", WEIR_STR("1")), WEIR_OK);
+    assert_true(wait_until(has_put_twice, &r.s));
+    rig_close(&r);
+    assert_string_equal(r.s.put_leases[0], "11");
+    assert_string_equal(r.s.put_leases[1], "12");
+    assert_int_equal(r.s.n_puts, 2); /* and not over and over */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_a_line_without_an_end_is_cut_off),
         cmocka_unit_test(test_a_watch_refused_in_its_stream_is_tried_again),
         cmocka_unit_test(test_an_empty_range_of_the_same_history_is_applied),
+        cmocka_unit_test(test_a_lease_without_ttl_is_lost_and_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
