@@ -342,7 +342,9 @@ def up(args):
     if not os.path.exists(os.path.join(args.model, "config.json")):
         raise FleetError(f"{args.model}: not a model folder (no config.json)")
     name = os.path.basename(os.path.abspath(args.model))
-    replica_args = ["--tensor-parallel", str(args.tp)] if args.tp > 1 else []
+    # The replicas of one machine share its cores instead of fighting over them.
+    replica_args = ["--threads", str(max(1, (os.cpu_count() or 1) // args.replicas))]
+    replica_args += ["--tensor-parallel", str(args.tp)] if args.tp > 1 else []
     fleet = Fleet(args.run_dir, args.bin_dir, args.model, name, replica_args=replica_args,
                   say=lambda text: print(text, flush=True))
 

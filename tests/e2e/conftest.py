@@ -49,6 +49,7 @@ def make_fleet(tmp_path_factory, bin_dir):
     started = []
 
     def make(n_routers=2, n_replicas=2, model=os.path.join(ROOT, "models", "demo"), **kwargs):
+        kwargs["replica_args"] = ["--threads", "1", *kwargs.get("replica_args", [])]
         fleet = fleet_module.Fleet(tmp_path_factory.mktemp("fleet"), bin_dir, model, port_base=20000, **kwargs)
         started.append(fleet)
         return fleet.start(n_routers, n_replicas)
