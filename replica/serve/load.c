@@ -7,6 +7,7 @@
 #include "replica/serve/serve_int.h"
 
 #define MEAN_WEIGHT 0.1
+#define PREFILL_TOKENS_MIN 64 /* a step with fewer measures the step's fixed cost, not the rate */
 #define RATE_WINDOW_NS WEIR_S
 
 static double mean(double old, double sample)
@@ -14,13 +15,15 @@ static double mean(double old, double sample)
     return old == 0 ? sample : old + MEAN_WEIGHT * (sample - old);
 }
 
-void load_note_step(struct weir_serve *serve, uint32_t n_prefill, uint32_t n_decode, uint64_t step_ns,
-                    uint64_t now_ns)
+/* Tokens and time are averaged apart, so that one step that the machine held up does not count as ten. */
+void load_note_prefill(struct weir_serve *serve, uint32_t n_prefill, uint64_t step_ns)
 {
-    (void)n_decode;
-    (void)now_ns;
-    if (n_prefill >= 16 && step_ns > 0) /* smaller ones measure the step's fixed cost */
-        serve->rate.prefill_tokens_s = mean(serve->rate.prefill_tokens_s, n_prefill * 1e9 / (double)step_ns);
+    if (n_prefill < PREFILL_TOKENS_MIN)
+        return;
+    serve->rate.prefill_tokens = mean(serve->rate.prefill_tokens, n_prefill);
+    serve->rate.prefill_s = mean(serve->rate.prefill_s, (double)step_ns / 1e9);
+    if (serve->rate.prefill_s > 0)
+        serve->rate.prefill_tokens_s = serve->rate.prefill_tokens / serve->rate.prefill_s;
 }
 
 void load_note_finished(struct weir_serve *serve, uint64_t service_ns)

@@ -29,6 +29,9 @@ static bool load_changed(const Weir__Fabric__V1__Load *a, const Weir__Fabric__V1
 static bool load_due(const struct attach *att, const Weir__Fabric__V1__Load *load, uint64_t now_ns)
 {
     uint64_t since_ns = now_ns - att->load_sent_ns;
+
+    if (weir_buf_len(&att->outbox) > 0)
+        return true;
     return since_ns >= LOAD_MAX_NS || (since_ns >= LOAD_MIN_NS && load_changed(load, &att->load_sent));
 }
 
@@ -43,12 +46,10 @@ void attach_flush(struct attach *att)
     pthread_mutex_unlock(&serve->send_lock);
     pthread_mutex_lock(&att->lock);
     bool due = load_due(att, &load, now_ns);
-    if (att->said_hello && !att->closed && !att->sending && (due || weir_buf_len(&att->outbox) > 0)) {
-        if (due) {
-            frame_add(&att->outbox, 6, &load.base);
-            att->load_sent = load;
-            att->load_sent_ns = now_ns;
-        }
+    if (att->said_hello && !att->closed && !att->sending && due) {
+        frame_add(&att->outbox, 6, &load.base);
+        att->load_sent = load;
+        att->load_sent_ns = now_ns;
         struct weir_str frame = { weir_buf_ptr(&att->outbox), weir_buf_len(&att->outbox) };
         att->sending = weir_rpc_stream_send(att->stream, frame) == WEIR_OK;
         if (att->sending) { /* otherwise the stream is going away: on_closed comes */

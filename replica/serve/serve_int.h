@@ -151,7 +151,8 @@ struct weir_serve {
     struct weir_arena step_arena;
     struct weir_buf scratch;
     struct {
-        double prefill_tokens_s, service_ms; /* running means */
+        double prefill_tokens, prefill_s, service_ms; /* running means */
+        double prefill_tokens_s;
         uint64_t window_ns, window_tokens;
         double decode_tokens_s;
         uint64_t generated;
@@ -190,8 +191,7 @@ void send_wake(struct weir_serve *serve);
 void attach_flush(struct attach *att);
 
 /* load.c: step thread */
-void load_note_step(struct weir_serve *serve, uint32_t n_prefill, uint32_t n_decode, uint64_t step_ns,
-                    uint64_t now_ns);
+void load_note_prefill(struct weir_serve *serve, uint32_t n_prefill, uint64_t step_ns);
 void load_note_finished(struct weir_serve *serve, uint64_t service_ns);
 void load_publish(struct weir_serve *serve);
 

@@ -364,7 +364,7 @@ static void step(struct weir_serve *serve)
     for (int i = 0; i < result.n_events; i++)
         on_event(serve, &result.events[i], now_ns);
     tell(serve, now_ns);
-    load_note_step(serve, result.n_prefill, result.n_decode, now_ns - begin_ns, now_ns);
+    load_note_prefill(serve, result.n_prefill, now_ns - begin_ns);
     weir_counter_add(serve->metrics.steps, 1);
     weir_histogram_observe(serve->metrics.step_s, (double)(now_ns - begin_ns) / 1e9);
 }
