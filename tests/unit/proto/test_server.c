@@ -236,7 +236,8 @@ static void test_drain_waits_for_calls(void **state)
         END_WAIT(&refused, refused.n_closed > 0);
         end_release(&refused);
     } while (refused.status == 9);
-    assert_int_equal(refused.status, 14);
+    /* Nobody there; or, for one that came between, the core's own way to turn it away. */
+    assert_true(refused.status == 14 || refused.status == 1);
     weir_rpc_channel_close(late);
 
     end_send(&w.server_end, "a last word");
