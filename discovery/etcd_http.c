@@ -1,9 +1,11 @@
 /* etcd_http.c - the only file that knows libcurl: one curl_multi, requests with timeouts, streams without.
  *
- * curl_multi in one thread, so that a watch, a beat and a put share it without locks. Every call but a stream
- * has a timeout. HTTP/1.1 also over TLS: cancelling a watch then closes its connection, which etcd notices at
- * once. [H1] on_done comes exactly once for a call that is not closed first, and only from perform. [H2] No
- * more of a reply than body_max is kept. Proxies of the environment are not used: etcd is next door. */
+ * curl_multi in one thread, so that a watch, a beat and a put share it without locks. HTTP/1.1 also over
+ * TLS: cancelling a watch then closes its connection, which etcd notices at once. Proxies of the environment
+ * are not used: etcd is next door.
+ *
+ *   [H1] on_done comes exactly once for a call that is not closed first, and only from perform.
+ *   [H2] No more of a reply than body_max is kept. */
 #include "discovery/etcd_http.h"
 
 #include <curl/curl.h>

@@ -1,10 +1,13 @@
 /* etcd_stream.c - parser of etcd's JSON gateway (etcd 3.4): bodies, and the lines of a watch.
  *
  * Strict where a mistake would lose data (base64, numbers, types), tolerant where etcd may grow (unknown
- * fields). int64 come as strings because JSON numbers end at 2^53; plain numbers are taken as well. Streaming
- * replies (watch, keep-alive) wrap the message in "result". [E1] The same bytes give the same messages
- * however they are split. [E2] No more than line_max bytes of an unfinished line are kept. Memory: everything
- * decoded is in the caller's arena. Fuzzed: tests/fuzz/etcd_stream. */
+ * fields). int64 come as strings because JSON numbers end at 2^53; plain numbers are taken as well.
+ * Streaming replies (watch, keep-alive) wrap the message in "result".
+ *
+ *   [E1] The same bytes give the same messages however they are split.
+ *   [E2] No more than line_max bytes of an unfinished line are kept.
+ *
+ * Memory: everything decoded is in the caller's arena. Fuzzed: tests/fuzz/etcd_stream. */
 #include "discovery/etcd_stream.h"
 
 #include <string.h>

@@ -1,11 +1,12 @@
 /* file.c - the fleet from a file: one JSON object {"entries": {"replicas/<model>/<id>": {...}, ...}}.
  *
- * For a fleet that fits in one's head, and for tests. Names are keys without the prefix; values are any JSON.
- * The file is looked at every second; what changed is found by comparing values, so an entry's revision rises
- * only when it did change. [F1] A file that is gone, half-written or malformed keeps the last good view; why
- * is logged once per fault. [F2] A change within the clock tick of the reading before it is found too: after
- * each change seen, the file is read once more a second later, when a further write must have another time
- * stamp. */
+ * For a fleet that fits in one's head, and for tests. Names are keys without the prefix; values are any
+ * JSON. The file is looked at every second; what changed is found by comparing values, so an entry's
+ * revision rises only when it did change.
+ *
+ *   [F1] A file that is gone, half-written or malformed keeps the last good view; the log says why, once.
+ *   [F2] A change within the clock tick of the reading before it is found too: after each change seen, the
+ *        file is read once more a second later, when a further write must have another time stamp. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
