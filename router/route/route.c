@@ -100,7 +100,8 @@ static void look(struct survey *s, const struct weir_route_opts *opts, const str
         s->closed[i] = true;
         if (!is_usable(opts, load, ask->now_ns))
             continue;
-        double wait = GET(predicted_wait_ms) + prefill_ms(opts, load, (double)weir_load_unseen_tokens(load));
+        uint64_t n_unseen = weir_load_unseen_tokens(load);
+        double wait = GET(predicted_wait_ms) + (n_unseen ? prefill_ms(opts, load, (double)n_unseen) : 0);
         s->wait_ms[i] = wait;
         s->n_usable++;
         s->sum_wait_ms += wait;

@@ -218,6 +218,7 @@ static void test_a_draining_replica_finishes_and_takes_nothing_new(void **state)
     client_wait_delta(&old);
     weir_stub_drain(rig.stubs[0]);
     until_described(&rig, "\"state\":\"draining\"");
+    assert_int_equal(weir_fleet_n_usable(rig.fleet), 0);
     client_start(&new, &rig, rig_request(&rig, "hello"));
     assert_int_equal(new.err, WEIR_OVERLOADED);
     assert_true(new.retry_after_ms > 0);

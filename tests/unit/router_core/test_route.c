@@ -101,6 +101,8 @@ static void test_a_hot_replica_spills_to_the_next_candidate(void **state)
     assert_int_equal(choose(&f), order[1]);
     set_wait(&f, order[1], 1000);
     assert_int_equal(choose(&f), order[2]);
+    set_wait(&f, order[2], 1000); /* all that are scored are past the bound: the walk goes on */
+    assert_int_equal(choose(&f), order[3]);
     set_wait(&f, order[0], 0);
     assert_int_equal(choose(&f), order[0]);
 }
