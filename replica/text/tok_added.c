@@ -142,12 +142,10 @@ bool tok_added_scan(struct tok_run *run, const struct tok_trie *trie, struct wei
         if ((added->special && !run->parse_special) ||
             (added->single_word && (word_before(text, start) || word_behind(text, end))))
             continue;
-        if (start < done)
-            continue; /* inside the spaces that the token before took */
         if (added->lstrip)
             start = spaces_before(text, start, done);
         if (added->rstrip)
-            at = end = spaces_behind(text, end);
+            end = spaces_behind(text, end);
         if (start > done &&
             !rest(run, (struct weir_str){ text.ptr + done, start - done }, is_first && done == 0))
             return false;

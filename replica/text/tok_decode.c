@@ -141,7 +141,8 @@ static void replace(struct weir_str text, const struct tok_decode_step *step, st
 }
 
 /* Runs the chain; the result is `text`, a part of it, or in one of the buffers. */
-static struct weir_str decode(const struct weir_tokenizer *tok, struct weir_str text, struct weir_buf bufs[2])
+static struct weir_str decode(const struct weir_tokenizer *tok, struct weir_str text, bool is_added,
+                              struct weir_buf bufs[2])
 {
     uint32_t i_out = 0; /* the buffer that does not hold `text` */
 
@@ -154,7 +155,8 @@ static struct weir_str decode(const struct weir_tokenizer *tok, struct weir_str 
             text = strip(text, step);
             continue;
         }
-        if (step->kind == TOK_DECODE_BYTE_FALLBACK && byte < 0)
+        if ((step->kind == TOK_DECODE_BYTE_FALLBACK && byte < 0) ||
+            (step->kind == TOK_DECODE_BYTE_LEVEL && is_added))
             continue;
         weir_buf_clear(out);
         char *room = weir_buf_reserve(out, text.len + 1);
@@ -188,13 +190,11 @@ weir_err tok_load_bytes(struct tok_load *ld)
     for (int i = 0; i < 2; i++)
         weir_buf_init(&bufs[i], (size_t)1 << 20);
     for (uint32_t id = 0; err == WEIR_OK && id < tok->n_vocab; id++) {
-        if (tok->added_1[id] != 0) {
-            tok->bytes[id] = tok->added[tok->added_1[id] - 1].content;
-            continue;
-        }
-        if (ld->raw[id].len == 0)
+        bool is_added = tok->added_1[id] != 0;
+        struct weir_str raw = is_added ? tok->added[tok->added_1[id] - 1].content : ld->raw[id];
+        if (raw.len == 0)
             continue; /* a hole */
-        struct weir_str bytes = decode(tok, ld->raw[id], bufs);
+        struct weir_str bytes = decode(tok, raw, is_added, bufs);
         err = bufs[0].failed || bufs[1].failed
                   ? weir_fail(ld->why, WEIR_TOOLARGE, "decoder: token %u decodes to more than a megabyte", id)
                   : tok_keep(ld, bytes, &tok->bytes[id]);

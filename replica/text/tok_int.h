@@ -92,6 +92,10 @@ bool tok_unmap_bytes(struct weir_str text, char *ret, size_t *ret_len);
 
 /* ---- regular expressions (tok_regex.c): the one door to PCRE2 ---- */
 
+/* \w of Unicode (Alphabetic, marks, digits, connectors), as the inside of a class. */
+#define TOK_WORD_CLASS                                                                                       \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{"     \
+    "1f170}-\\x{1f189}"
 struct tok_regex;
 /* `pattern` is in Oniguruma's syntax, as tokenizer.json has it. */
 WEIR_MUST_CHECK weir_err tok_regex_open(struct weir_str pattern, struct tok_regex **ret,

@@ -178,8 +178,8 @@ bool tok_pre(struct tok_run *run, uint32_t i_step, struct weir_str slice, bool i
 
 static const char gpt2_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-/* \w+|[^\w\s]+ with the \w of the Unicode standard, which PCRE2's is not. */
-#define WORD_CLASS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}"
+/* Here \w takes the join controls in as well. */
+#define WORD_CLASS TOK_WORD_CLASS "\\x{200c}\\x{200d}"
 static const char word_pattern[] = "[" WORD_CLASS "]+|[^" WORD_CLASS "\\s]+";
 
 static weir_err add_step(struct tok_load *ld, struct tok_pre_step step)

@@ -44,7 +44,7 @@ static void heap_free(void *ptr, void *unused)
 struct rewrite {
     struct weir_str in;
     size_t at;
-    bool in_class;
+    int class_depth; /* brackets we are in */
     struct weir_buf out;
     struct weir_why *why;
 };
@@ -64,49 +64,79 @@ static bool starts(const struct rewrite *rw, const char *text)
     return rw->in.len - rw->at >= len && memcmp(rw->in.ptr + rw->at, text, len) == 0;
 }
 
+/* What Oniguruma's classes hold, and PCRE2's of the same name do not quite: white space without U+180E, words
+ * with marks and connectors, and without most numbers. */
+#define SPACE_CLASS "\\p{Z}\\t-\\r\\x{85}"
+#define WORD_CLASS TOK_WORD_CLASS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+
 static weir_err rewrite_escape(struct rewrite *rw)
 {
-    if (rw->at + 1 >= rw->in.len)
-        return refuse(rw, "end", 1);
-    char c = rw->in.ptr[rw->at + 1];
-    if (c == 's') { /* PCRE2 counts U+180E as a space; Unicode has not since 6.3 */
-        weir_buf_adds(&rw->out, rw->in_class ? "\\p{Z}\\t-\\r\\x{85}" : "[\\p{Z}\\t-\\r\\x{85}]");
-    } else if (c == 'S' && !rw->in_class) {
-        weir_buf_adds(&rw->out, "[^\\p{Z}\\t-\\r\\x{85}]");
-    } else if (c == 'u' && rw->at + 5 < rw->in.len) {
+    static const struct {
+        char letter;
+        const char *in_class, *alone; /* in_class NULL: refused there */
+    } classes[] = {
+        { 's', SPACE_CLASS, "[" SPACE_CLASS "]" },
+        { 'S', NULL, "[^" SPACE_CLASS "]" },
+        { 'w', WORD_CLASS, "[" WORD_CLASS "]" },
+        { 'W', NULL, "[^" WORD_CLASS "]" },
+    };
+    char c = rw->at + 1 < rw->in.len ? rw->in.ptr[rw->at + 1] : '\0';
+
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        if (c != classes[i].letter)
+            continue;
+        const char *text = rw->class_depth ? classes[i].in_class : classes[i].alone;
+        if (!text)
+            return refuse(rw, "class in a class", 2);
+        weir_buf_adds(&rw->out, text);
+        rw->at += 2;
+        return WEIR_OK;
+    }
+    if (c == 'u' && rw->at + 5 < rw->in.len) {
         weir_buf_addf(&rw->out, "\\x{%.4s}", rw->in.ptr + rw->at + 2);
         rw->at += 6;
         return WEIR_OK;
-    } else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) {
-        if (!strchr("SdDwWpPnrtfaebBAzZx", c))
-            return refuse(rw, "escape", 2);
-        weir_buf_add(&rw->out, rw->in.ptr + rw->at, 2);
-    } else {
-        weir_buf_add(&rw->out, rw->in.ptr + rw->at,
-                     2); /* a longer character's other bytes follow by themselves */
     }
+    bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (c == '\0' || (plain && !strchr("dDpPnrtfaeAzZx", c)))
+        return refuse(rw, "escape", 2);
+    weir_buf_add(&rw->out, rw->in.ptr + rw->at,
+                 2); /* a longer character's other bytes follow by themselves */
     rw->at += 2;
     return WEIR_OK;
 }
 
+static weir_err rewrite_posix(struct rewrite *rw)
+{
+    static const struct {
+        const char *from, *to;
+    } known[] = { { "[:punct:]", "\\p{P}\\p{S}" }, { "[:space:]", SPACE_CLASS }, { "[:digit:]", "\\p{Nd}" } };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (starts(rw, known[i].from)) {
+            weir_buf_adds(&rw->out, known[i].to);
+            rw->at += strlen(known[i].from);
+            return WEIR_OK;
+        }
+    }
+    return refuse(rw, "class", 12);
+}
+
+/* A class in a class adds to it, so its brackets can go; unless it is negated. */
 static weir_err rewrite_in_class(struct rewrite *rw)
 {
     char c = rw->in.ptr[rw->at];
 
-    if (c == '[' && !starts(rw, "[:"))
+    if (starts(rw, "[:"))
+        return rewrite_posix(rw);
+    if (starts(rw, "[^") || starts(rw, "[]"))
         return refuse(rw, "class in a class", 16);
     if (starts(rw, "&&"))
         return refuse(rw, "intersection", 16);
-    if (starts(rw, "[:")) {
-        weir_buf_adds(&rw->out, "[:");
-        for (rw->at += 2; rw->at < rw->in.len && rw->in.ptr[rw->at] != ']'; rw->at++)
-            weir_buf_addc(&rw->out, rw->in.ptr[rw->at]);
-        if (rw->at < rw->in.len)
-            weir_buf_addc(&rw->out, rw->in.ptr[rw->at++]);
-        return WEIR_OK;
-    }
-    rw->in_class = c != ']';
-    weir_buf_addc(&rw->out, c);
+    rw->class_depth += c == '[';
+    rw->class_depth -= c == ']';
+    if (c != '[' && (c != ']' || rw->class_depth == 0))
+        weir_buf_addc(&rw->out, c);
     rw->at++;
     return WEIR_OK;
 }
@@ -123,7 +153,7 @@ static void rewrite_class_start(struct rewrite *rw)
         weir_buf_adds(&rw->out, "\\]");
         rw->at++;
     }
-    rw->in_class = true;
+    rw->class_depth = 1;
 }
 
 /* {n,m}: a following + repeats it in Ruby, makes it possessive in Perl; {,m} starts at 0 in Ruby. */
@@ -174,7 +204,7 @@ static weir_err rewrite_all(struct rewrite *rw)
         char c = rw->in.ptr[rw->at];
         if (c == '\\') {
             err = rewrite_escape(rw);
-        } else if (rw->in_class) {
+        } else if (rw->class_depth > 0) {
             err = rewrite_in_class(rw);
         } else if (c == '[') {
             rewrite_class_start(rw);
