@@ -201,7 +201,7 @@ static weir_err start_loops(struct router *r, struct weir_why *why)
     weir_err err = WEIR_OK;
 
     for (size_t i = 0; i < r->n_loops && err == WEIR_OK; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "io%zu", i);
         err = weir_thread_start(&r->threads[i], WEIR_ROLE_IO, name, run_loop, r->loops[i], why);
     }

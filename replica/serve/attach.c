@@ -117,6 +117,7 @@ void call_unref(struct call *call)
         weir_stop_release(&call->choices[i].stop);
         weir_buf_release(&call->choices[i].text);
         weir_free(call->choices[i].ids);
+        weir_free(call->choices[i].logprobs);
     }
     weir_free(call->choices);
     weir_free(call->data);
