@@ -46,6 +46,15 @@ extern const struct weir_rpc_stream_ops end_ops; /* ctx: a struct end */
         if (!held_)                                                                                          \
             fail_msg("never came: %s", #expr);                                                               \
     } while (0)
+/* `expr`, about `end`, now: for what callbacks may still write. */
+#define END_NOW(end, expr)                                                                                   \
+    do {                                                                                                     \
+        pthread_mutex_lock(&(end)->lock);                                                                    \
+        bool holds_ = (expr);                                                                                \
+        pthread_mutex_unlock(&(end)->lock);                                                                  \
+        if (!holds_)                                                                                         \
+            fail_msg("does not hold: %s", #expr);                                                            \
+    } while (0)
 bool end_wait_change(struct end *end); /* false: 30 s without */
 
 /* The methods, all of service t.T:

@@ -130,7 +130,7 @@ static void test_watch(void **state)
     weir_rpc_stream_cancel(unknown.s);
     END_WAIT(&unknown, unknown.n_closed > 0);
     assert_int_equal(unknown.n_got, 1);
-    assert_int_equal(end.n_closed, 0);
+    END_NOW(&end, end.n_closed == 0);
     weir_rpc_server_set_serving(w.server, true);
     END_WAIT(&end, end.n_got == 4);
 
@@ -175,10 +175,12 @@ static response_t *reflect(struct end *end, int what, const char *text)
     request.message_request_case = (Grpc__Reflection__V1__ServerReflectionRequest__MessageRequestCase)what;
     request.list_services = (char *)(uintptr_t)text; /* the strings of the union are one */
     size_t n = grpc__reflection__v1__server_reflection_request__pack(&request, bytes);
+    pthread_mutex_lock(&end->lock);
     int n_before = end->n_got;
+    pthread_mutex_unlock(&end->lock);
     end_send_bytes(end, bytes, n);
     END_WAIT(end, end->n_got > n_before || end->n_closed > 0);
-    assert_int_equal(end->n_closed, 0);
+    END_NOW(end, end->n_closed == 0);
     assert_true(end->last_len < sizeof end->last - 1);
     response_t *response = grpc__reflection__v1__server_reflection_response__unpack(
         NULL, end->last_len, (const uint8_t *)end->last);

@@ -143,7 +143,7 @@ static void test_half_close(void **state)
     (void)state;
     world_call(&w, &end, "/t.T/Hold", 0);
     END_WAIT(&w.server_end, w.server_end.s);
-    assert_false(w.server_end.peer_done);
+    END_NOW(&w.server_end, !w.server_end.peer_done);
     end_send(&end, "last");
     weir_rpc_stream_send_done(end.s);
     weir_rpc_stream_send_done(end.s); /* twice is once */
