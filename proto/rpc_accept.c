@@ -25,6 +25,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "proto/rpc_int.h"
 
 #define LISTENERS_MAX 4 /* addresses of one name */
@@ -44,6 +45,7 @@ struct rpc_accept {
     struct weir_thread thread;
     grpc_server *server;
     grpc_server_credentials *creds;
+    struct weir_counter *over_cap, *no_descriptor; /* connections refused, by reason */
     uint32_t n_conns, n_conns_max;
     struct conn conns[]; /* at most n_conns_max */
 };
@@ -203,6 +205,7 @@ static void hand_over(struct rpc_accept *acc, int fd)
     int on = 1;
 
     if (!remember(acc, fd)) {
+        weir_counter_add(acc->over_cap, 1);
         close(fd);
         WEIR_WARN("rpc_connection_refused", "port=%d connections_max=%u", acc->port, acc->n_conns_max);
         return;
@@ -223,6 +226,7 @@ static void out_of_descriptors(struct rpc_accept *acc, int listen_fd)
         (void)poll(&acc->fds[0], 1, RETRY_MS);
     }
     acc->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    weir_counter_add(acc->no_descriptor, 1);
     WEIR_WARN("rpc_out_of_descriptors", "port=%d", acc->port);
 }
 
@@ -254,6 +258,10 @@ static void *accept_loop(void *arg)
 
 weir_err rpc_accept_start(struct rpc_accept *acc, grpc_server *server, struct weir_why *why)
 {
+    const char *help = "connections to a gRPC port that were refused";
+
+    acc->over_cap = weir_counter("weir_rpc_connections_refused_total", "reason=\"cap\"", help);
+    acc->no_descriptor = weir_counter("weir_rpc_connections_refused_total", "reason=\"descriptors\"", help);
     acc->server = server;
     acc->creds = grpc_insecure_server_credentials_create();
     return weir_thread_start(&acc->thread, WEIR_ROLE_ANY, "rpc-accept", accept_loop, acc, why);

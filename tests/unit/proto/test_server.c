@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/metrics.h"
 #include "tests/unit/proto/harness.h"
 
 static struct world w;
@@ -151,6 +152,11 @@ static int setup_two_connections(void **state)
     return 0;
 }
 
+static uint64_t n_refused(const char *reason)
+{
+    return weir_counter_get(weir_counter("weir_rpc_connections_refused_total", reason, ""));
+}
+
 /* [A2] */
 static void test_connection_cap(void **state)
 {
@@ -161,6 +167,7 @@ static void test_connection_cap(void **state)
     assert_true(is_served(b));
     int c = raw_connect(port);
     assert_false(is_served(c));
+    assert_int_equal(n_refused("reason=\"cap\""), 1);
     close(a);
     close(c);
     bool served = false;
@@ -199,6 +206,8 @@ static void test_out_of_descriptors(void **state)
         assert_true(raw[i] >= 0);
         assert_false(is_served(raw[i]));
     }
+    assert_true(n_refused("reason=\"descriptors\"") >=
+                REFUSED - 1);     /* the last may be counted a moment later */
     assert_echo_works(w.channel); /* a connection that was there goes on */
     for (int i = 0; i < n; i++)
         close(filler[i]);
