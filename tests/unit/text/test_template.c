@@ -1,1 +1,368 @@
-int main(void){return 0;}
+/* Texts equal to those of jinja2, over templates of many families and every corner of the language
+ * (tests/golden/make_templates.py wrote both); then bounds and errors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "replica/text/template.h"
+
+/* ---- equal to jinja2 ---- */
+
+enum { SOURCES_MAX = 256, CASES_MIN = 400 };
+
+struct golden {
+    struct weir_str sources[SOURCES_MAX], variables[SOURCES_MAX];
+    int n_sources, n_variables, n_cases;
+    int64_t now;
+};
+
+struct golden_case {
+    struct weir_str name, result, text;
+    int64_t i_source, i_variables;
+};
+
+static void check_case(const struct golden *g, const struct golden_case *c)
+{
+    struct weir_template *t = NULL;
+    struct weir_why why = { 0 };
+    struct weir_buf out;
+    struct weir_template_args args = { .variables = g->variables[c->i_variables],
+                                       .now_unix = (uint64_t)g->now };
+    weir_err err = weir_template_compile(g->sources[c->i_source], &t, &why);
+    bool ok = weir_str_eq(c->result, "ok");
+
+    weir_buf_init(&out, 1 << 20);
+    if (err == WEIR_OK)
+        err = weir_template_render(t, &args, &out, &why);
+    if (ok != (err == WEIR_OK))
+        fail_msg("%.*s: %s", WEIR_STR_FMT(c->name), ok ? why.text : "rendered, but jinja2 fails");
+    if (ok &&
+        (weir_buf_len(&out) != c->text.len || memcmp(weir_buf_ptr(&out), c->text.ptr, c->text.len) != 0))
+        fail_msg("%.*s:\n--- want\n%.*s\n--- got\n%.*s", WEIR_STR_FMT(c->name), WEIR_STR_FMT(c->text),
+                 (int)weir_buf_len(&out), weir_buf_ptr(&out));
+    if (weir_str_eq(c->result, "raised")) {
+        assert_int_equal(err, WEIR_INVALID);
+        assert_true(weir_str_eq(c->text, why.text)); /* the template's own words */
+    }
+    weir_buf_release(&out);
+    weir_template_close(t);
+}
+
+static void read_case(struct golden *g, struct weir_json *j)
+{
+    struct golden_case c = { 0 };
+    struct weir_str key;
+
+    assert_true(weir_json_object(j));
+    while (weir_json_key(j, &key)) {
+        if (weir_str_eq(key, "name"))
+            assert_true(weir_json_string(j, &c.name));
+        else if (weir_str_eq(key, "result"))
+            assert_true(weir_json_string(j, &c.result));
+        else if (weir_str_eq(key, "template"))
+            assert_true(weir_json_i64(j, &c.i_source));
+        else if (weir_str_eq(key, "variables"))
+            assert_true(weir_json_i64(j, &c.i_variables));
+        else
+            assert_true(weir_json_peek(j) == WEIR_JSON_NULL ? weir_json_null(j)
+                                                            : weir_json_string(j, &c.text));
+    }
+    check_case(g, &c);
+    g->n_cases++;
+}
+
+static void read_golden(struct golden *g, struct weir_json *j)
+{
+    struct weir_str key;
+
+    assert_true(weir_json_object(j));
+    while (weir_json_key(j, &key)) {
+        if (weir_str_eq(key, "now")) {
+            assert_true(weir_json_i64(j, &g->now));
+        } else if (weir_str_eq(key, "jinja2")) {
+            assert_true(weir_json_skip(j));
+        } else {
+            assert_true(weir_json_array(j));
+            while (weir_json_next(j)) {
+                assert_true(g->n_sources < SOURCES_MAX && g->n_variables < SOURCES_MAX);
+                if (weir_str_eq(key, "templates"))
+                    assert_true(weir_json_string(j, &g->sources[g->n_sources++]));
+                else if (weir_str_eq(key, "variables"))
+                    assert_true(weir_json_raw(j, &g->variables[g->n_variables++]));
+                else
+                    read_case(g, j);
+            }
+        }
+    }
+    assert_int_equal(weir_json_end(j, NULL), WEIR_OK);
+}
+
+static void test_equal_to_jinja2(void **state)
+{
+    static struct golden g;
+    struct weir_arena arena;
+    struct weir_json j;
+    FILE *file = fopen("tests/golden/templates.json", "rb");
+    char *data = malloc(4 << 20);
+    size_t len;
+
+    (void)state;
+    assert_non_null(file);
+    assert_non_null(data);
+    len = fread(data, 1, 4 << 20, file);
+    fclose(file);
+    weir_arena_init(&arena, 0);
+    weir_json_init(&j, data, len, &arena);
+    read_golden(&g, &j);
+    assert_true(g.n_cases >= CASES_MIN);
+    weir_arena_release(&arena);
+    free(data);
+}
+
+/* ---- bounds and errors ---- */
+
+static const struct weir_chat_message hello[] = { { { "user", 4 }, { "Hello", 5 } } };
+
+/* Compiles and renders; the text goes to `text` (NULL: not wanted). */
+static weir_err render(const char *source, char text[256], struct weir_why *why)
+{
+    struct weir_template *t = NULL;
+    struct weir_buf out;
+    struct weir_template_args args = {
+        .messages = hello, .n_messages = 1, .bos = WEIR_STR("<s>"), .add_generation_prompt = true
+    };
+    weir_err err = weir_template_compile(weir_str(source), &t, why);
+
+    weir_buf_init(&out, 1 << 20);
+    if (err == WEIR_OK)
+        err = weir_template_render(t, &args, &out, why);
+    if (err == WEIR_OK && text)
+        snprintf(text, 256, "%s", weir_buf_cstr(&out));
+    weir_buf_release(&out);
+    weir_template_close(t);
+    return err;
+}
+
+static void test_variables(void **state)
+{
+    char text[256];
+    struct weir_why why = { 0 };
+
+    (void)state;
+    assert_int_equal(
+        render("{{ bos_token }}{{ messages[0].role }}:{{ messages[0]['content'] }}|{{ eos_token }}|"
+               "{{ eos_token is defined }}|{{ tools is none }}|{{ add_generation_prompt }}|{{ "
+               "strftime_now('%Y') }}",
+               text, &why),
+        WEIR_OK);
+    assert_string_equal(text, "<s>user:Hello||False|True|True|1970");
+}
+
+/* [C1] Each of these would run for very long, take very much, or nest very deep. */
+static void test_bounds(void **state)
+{
+    static const char *const sources[] = {
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor "
+        "%}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ 'x' * 1000000000 }}",
+        "{{ [1] * 1000000000 }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(s=['x']) %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(s=['x']) %}{% for i in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor "
+        "%}{{ ns.s }}",
+        "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(64) %}{% set ns.a = [ns.a, ns.a] %}"
+        "{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}",
+        "{% set ns = namespace(a=[1]) %}{% for i in range(90000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ "
+        "ns.a|tojson }}",
+        "{% set ns = namespace() %}{% set ns.self = ns %}{{ ns }}",
+        "{% for i in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' }}{% endfor %}",
+        "{% set s = 'ab' * 100000 %}{% for i in range(90000) %}{% set x = s.find('c') %}{% endfor %}",
+        "{{ 'x'.center(1000000000) }}",
+        "{% for i in range(90000) %}{{ '%999d' % i }}{% endfor %}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        struct weir_why why = { 0 };
+        weir_err err = render(sources[i], NULL, &why);
+        if (err != WEIR_TOOLARGE)
+            fail_msg("%s: %s, %s", sources[i], weir_err_info(err)->name, why.text);
+        assert_true(why.text[0] != '\0');
+    }
+}
+
+static void test_deep_sources(void **state)
+{
+    static const char *const parts[][2] = { { "(", ")" },          { "[", "]" }, { "{'a':", "}" },
+                                            { "not ", "" },        { "-", "" },  { "x|list(", ")" },
+                                            { "1 if 1 else ", "" } };
+    char *source = malloc(1 << 20);
+
+    (void)state;
+    assert_non_null(source);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        struct weir_why why = { 0 };
+        char *end = stpcpy(source, "{{ ");
+        for (int k = 0; k < 5000; k++)
+            end = stpcpy(end, parts[i][0]);
+        end = stpcpy(end, "1");
+        for (int k = 0; k < 5000; k++)
+            end = stpcpy(end, parts[i][1]);
+        strcpy(end, " }}");
+        assert_int_equal(render(source, NULL, &why), WEIR_TOOLARGE);
+    }
+    char *end = source;
+    for (int k = 0; k < 5000; k++)
+        end = stpcpy(end, "{% if 1 %}");
+    struct weir_why why = { 0 };
+    assert_int_equal(render(source, NULL, &why), WEIR_TOOLARGE);
+    end = stpcpy(source, "{{ 1");
+    for (int k = 0; k < 5000; k++)
+        end = stpcpy(end, " + 1");
+    strcpy(end, " }}");
+    assert_int_equal(render(source, NULL, &why), WEIR_TOOLARGE); /* a tree that leans to the left */
+    free(source);
+}
+
+static void test_errors_name_the_place(void **state)
+{
+    static const struct {
+        const char *source;
+        weir_err err;
+        const char *words[3];
+    } cases[] = {
+        { "a\n\n{% frobnicate %}", WEIR_UNIMPLEMENTED, { "line 3", "frobnicate" } },
+        { "\n{{ x|frobnicate }}", WEIR_UNIMPLEMENTED, { "line 2", "frobnicate" } },
+        { "\n{{ x is frobnicated }}", WEIR_UNIMPLEMENTED, { "line 2", "frobnicated" } },
+        { "{% include 'x' %}", WEIR_UNIMPLEMENTED, { "include" } },
+        { "{% for x in y recursive %}{% endfor %}", WEIR_UNIMPLEMENTED, { "recursive" } },
+        { "a\n{% if 1 %}", WEIR_CORRUPT, { "line 2", "endif" } },
+        { "a\n{{ 1 2 }}", WEIR_CORRUPT, { "line 2", "\"2\"" } },
+        { "a\n{{ 'x }}", WEIR_CORRUPT, { "line 2", "string" } },
+        { "a\n\n{{ messages + 1 }}", WEIR_INVALID, { "line 3", "list", "int" } },
+        { "a\n{{ nobody.home }}", WEIR_INVALID, { "line 2", "nobody", "home" } },
+        { "{{ raise_exception('no system role') }}", WEIR_INVALID, { "no system role" } },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct weir_why why = { 0 };
+        weir_err err = render(cases[i].source, NULL, &why);
+        if (err != cases[i].err)
+            fail_msg("%s: %s, %s", cases[i].source, weir_err_info(err)->name, why.text);
+        for (int k = 0; k < 3 && cases[i].words[k]; k++)
+            if (!strstr(why.text, cases[i].words[k]))
+                fail_msg("%s: \"%s\" lacks \"%s\"", cases[i].source, why.text, cases[i].words[k]);
+    }
+}
+
+static void test_bad_bytes(void **state)
+{
+    const struct weir_chat_message bad[] = { { WEIR_STR("user"), WEIR_STR("a\xff") } };
+    struct weir_template_args args = { .messages = bad, .n_messages = 1 };
+    struct weir_template *t = NULL;
+    struct weir_buf out;
+    struct weir_why why = { 0 };
+
+    (void)state;
+    assert_int_equal(weir_template_compile(WEIR_STR("\xff"), &t, &why), WEIR_CORRUPT);
+    assert_int_equal(weir_template_compile(WEIR_STR("{{ messages }}"), &t, &why), WEIR_OK);
+    weir_buf_init(&out, 0);
+    assert_int_equal(weir_template_render(t, &args, &out, &why), WEIR_INVALID);
+    args = (struct weir_template_args){ .variables = WEIR_STR("[1]") };
+    assert_int_equal(weir_template_render(t, &args, &out, &why), WEIR_INVALID);
+    args.variables = WEIR_STR("{\"tools\": ");
+    assert_int_equal(weir_template_render(t, &args, &out, &why), WEIR_INVALID);
+    weir_buf_release(&out);
+    weir_template_close(t);
+}
+
+/* Only n allocations succeed: an error each time, and nothing leaks (ASan sees). */
+static void test_no_memory(void **state)
+{
+    static const char source[] =
+        "{% macro m(a) %}{{ a|upper }}{% endmacro %}{% for m2 in messages %}{{ m(m2.content ~ 1) }}"
+        "{{ m2|tojson(indent=2) }}{% set x %}{{ m2.role.split('s') }}{% endset %}{{ x }}{% endfor %}";
+    weir_err err = WEIR_NOMEM;
+
+    (void)state;
+    for (int n = 0; err != WEIR_OK && n < 1000; n++) {
+        struct weir_why why = { 0 };
+        weir_test_alloc_budget(n);
+        err = render(source, NULL, &why);
+        weir_test_alloc_budget(-1);
+        /* A value without memory says that the values are too much. */
+        assert_true(err == WEIR_OK || err == WEIR_NOMEM || err == WEIR_TOOLARGE);
+    }
+    assert_int_equal(err, WEIR_OK);
+}
+
+/* ---- finding it ---- */
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+    char path[512];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    file = fopen(path, "wb");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void test_load(void **state)
+{
+    char dir[] = "/tmp/weir-template-XXXXXX", command[64];
+    struct weir_buf out;
+    struct weir_why why = { 0 };
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    weir_buf_init(&out, 1 << 20);
+    assert_int_equal(weir_template_load(dir, &out, &why), WEIR_NOTFOUND);
+    write_file(dir, "tokenizer_config.json", "{\"bos_token\":\"x\"}");
+    assert_int_equal(weir_template_load(dir, &out, &why), WEIR_NOTFOUND);
+    write_file(dir, "tokenizer_config.json", "{\"chat_template\":\"a\\n{{ b }}\"}");
+    assert_int_equal(weir_template_load(dir, &out, &why), WEIR_OK);
+    assert_string_equal(weir_buf_cstr(&out), "a\n{{ b }}");
+    weir_buf_clear(&out);
+    write_file(dir, "tokenizer_config.json",
+               "{\"chat_template\":[{\"name\":\"rag\",\"template\":\"no\"},{\"template\":\"yes\",\"name\":"
+               "\"default\"}]}");
+    assert_int_equal(weir_template_load(dir, &out, &why), WEIR_OK);
+    assert_string_equal(weir_buf_cstr(&out), "yes");
+    weir_buf_clear(&out);
+    write_file(dir, "tokenizer_config.json", "{\"chat_template\":5}");
+    assert_int_equal(weir_template_load(dir, &out, &why), WEIR_CORRUPT);
+    write_file(dir, "chat_template.jinja", "newer");
+    assert_int_equal(weir_template_load(dir, &out, &why), WEIR_OK);
+    assert_string_equal(weir_buf_cstr(&out), "newer");
+    weir_buf_release(&out);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equal_to_jinja2),
+        cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_deep_sources),
+        cmocka_unit_test(test_errors_name_the_place),
+        cmocka_unit_test(test_bad_bytes),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_load),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,5 +1,5 @@
-/* Ids equal to those of the `tokenizers` package, over tiny tokenizers of many families and texts that are hard on
- * them (tests/golden/make_tokenizers.py wrote both). */
+/* Ids equal to those of the `tokenizers` package, over tiny tokenizers of many families and texts that are
+ * hard on them (tests/golden/make_tokenizers.py wrote both). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -69,8 +69,8 @@ static size_t read_ids(struct weir_json *j, int64_t *ret)
     return n;
 }
 
-static void check_ids(const struct weir_tokenizer *tok, const char *name, struct weir_str text, bool parse_special,
-                      const int64_t *want, size_t n_want)
+static void check_ids(const struct weir_tokenizer *tok, const char *name, struct weir_str text,
+                      bool parse_special, const int64_t *want, size_t n_want)
 {
     struct weir_arena arena;
     struct weir_tokens got;
@@ -97,7 +97,8 @@ static void check_ids(const struct weir_tokenizer *tok, const char *name, struct
     weir_arena_release(&arena);
 }
 
-/* "special": [[ids], ...]: every text. "plain": {"7": [ids], ...}: those that differ when specials stay text. */
+/* "special": [[ids], ...]: every text. "plain": {"7": [ids], ...}: those that differ when specials stay text.
+ */
 static void check_lists(struct golden *g, const struct weir_tokenizer *tok, const char *name)
 {
     static int64_t want[TEXTS_MAX][IDS_MAX];
@@ -175,8 +176,8 @@ static void test_equal_to_the_package(void **state)
 
 /* ---- what a user would notice besides ---- */
 
-static void tokenize(const struct weir_tokenizer *tok, const char *text, bool special, struct weir_arena *arena,
-                     struct weir_tokens *ret)
+static void tokenize(const struct weir_tokenizer *tok, const char *text, bool special,
+                     struct weir_arena *arena, struct weir_tokens *ret)
 {
     struct weir_why why = { 0 };
 
@@ -187,7 +188,8 @@ static void tokenize(const struct weir_tokenizer *tok, const char *text, bool sp
 static void test_bytes_spell_the_text(void **state)
 {
     static const char *const names[] = { "gpt2", "llama3", "o200k", "deepseek", "starcoder", "phi", "gemma" };
-    static const char text[] = "It's 12345 \xe6\xb0\xb4\xf0\x9f\x8c\x8a  \n\n\tdef f(x): return x\r\n \xcc\x81 \x01 end";
+    static const char text[] =
+        "It's 12345 \xe6\xb0\xb4\xf0\x9f\x8c\x8a  \n\n\tdef f(x): return x\r\n \xcc\x81 \x01 end";
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -252,11 +254,13 @@ static void test_bounds(void **state)
 
     (void)state;
     weir_arena_init(&arena, 0);
-    assert_int_equal(weir_tokenize(tok, WEIR_STR("1 2 3"), true, false, 3, &arena, &ids, &why), WEIR_TOOLARGE);
+    assert_int_equal(weir_tokenize(tok, WEIR_STR("1 2 3"), true, false, 3, &arena, &ids, &why),
+                     WEIR_TOOLARGE);
     assert_int_equal(weir_tokenize(tok, WEIR_STR("123"), true, false, 3, &arena, &ids, &why), WEIR_OK);
     assert_true(ids.n > 0 && ids.n <= 3);
     assert_int_equal(weir_tokenize(tok, WEIR_STR("a\xff"), true, false, 9, &arena, &ids, &why), WEIR_INVALID);
-    assert_int_equal(weir_tokenize(tok, WEIR_STR("\xed\xa0\x80"), true, false, 9, &arena, &ids, &why), WEIR_INVALID);
+    assert_int_equal(weir_tokenize(tok, WEIR_STR("\xed\xa0\x80"), true, false, 9, &arena, &ids, &why),
+                     WEIR_INVALID);
     assert_non_null(strstr(why.text, "UTF-8"));
     weir_arena_release(&arena);
     weir_tokenizer_close(tok);
@@ -265,10 +269,21 @@ static void test_bounds(void **state)
 /* [P3] [U1] A megabyte of anything; with a quadratic step somewhere this would take minutes and time out. */
 static void test_a_megabyte_of_anything(void **state)
 {
-    static const char *const names[] = { "gpt2", "llama3", "qwen2", "deepseek", "llama2", "mistral", "gemma",
-                                         "normal_fused", "normal_unfused", "phi" };
-    static const char *const units[] = { "a", " ", "\n", " \n", "ab", "\xf0\x9f\x8c\x8a", "\xe6\xb0\xb4", "0",
-                                         "\xcc\x81\xcc\xa3", "\xe2\x96\x81", "<|endoftext", "'s", "<" };
+    static const char *const names[] = { "gpt2",    "llama3", "qwen2",        "deepseek",       "llama2",
+                                         "mistral", "gemma",  "normal_fused", "normal_unfused", "phi" };
+    static const char *const units[] = { "a",
+                                         " ",
+                                         "\n",
+                                         " \n",
+                                         "ab",
+                                         "\xf0\x9f\x8c\x8a",
+                                         "\xe6\xb0\xb4",
+                                         "0",
+                                         "\xcc\x81\xcc\xa3",
+                                         "\xe2\x96\x81",
+                                         "<|endoftext",
+                                         "'s",
+                                         "<" };
     const size_t size = 1 << 20;
     char *text = malloc(size + 16);
     struct weir_arena arena;
@@ -286,7 +301,8 @@ static void test_a_megabyte_of_anything(void **state)
             }
             weir_arena_init(&arena, 0);
             struct weir_why why = { 0 };
-            weir_err err = weir_tokenize(tok, (struct weir_str){ text, len }, true, false, SIZE_MAX, &arena, &ids, &why);
+            weir_err err =
+                weir_tokenize(tok, (struct weir_str){ text, len }, true, false, SIZE_MAX, &arena, &ids, &why);
             if (err != WEIR_OK)
                 fail_msg("%s of %s: %s", names[i], units[u], why.text);
             weir_arena_release(&arena);
@@ -311,8 +327,8 @@ static void test_no_memory(void **state)
             struct weir_why why = { 0 };
             weir_arena_init(&arena, 0);
             weir_test_alloc_budget(n);
-            err = weir_tokenize(tok, WEIR_STR("Hello \xcc\x81\xcc\xa3 world, it's <s> 1234 times"), true, true, 1000,
-                                &arena, &ids, &why);
+            err = weir_tokenize(tok, WEIR_STR("Hello \xcc\x81\xcc\xa3 world, it's <s> 1234 times"), true,
+                                true, 1000, &arena, &ids, &why);
             weir_test_alloc_budget(-1);
             /* A match without memory says that the text is too much. */
             assert_true(err == WEIR_OK || err == WEIR_NOMEM || err == WEIR_TOOLARGE);
@@ -326,9 +342,12 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_to_the_package),   cmocka_unit_test(test_bytes_spell_the_text),
-        cmocka_unit_test(test_specials),               cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_a_megabyte_of_anything), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_equal_to_the_package),
+        cmocka_unit_test(test_bytes_spell_the_text),
+        cmocka_unit_test(test_specials),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_a_megabyte_of_anything),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
