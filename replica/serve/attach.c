@@ -381,8 +381,10 @@ static bool on_hello(struct attach *att, const Weir__Fabric__V1__RouterHello *he
         WEIR_WARN("attachment_refused", "router=%s version=%u", hello->router, hello->version);
         return false;
     }
-    att->said_hello = true;
     strncpy(att->router, hello->router, sizeof att->router - 1);
+    pthread_mutex_lock(&att->lock);
+    att->said_hello = true; /* the sender looks at it */
+    pthread_mutex_unlock(&att->lock);
     WEIR_INFO("router_attached", "router=%s peer=%.*s", att->router,
               WEIR_STR_FMT(weir_rpc_stream_peer(att->stream)));
     say_hello(att);
