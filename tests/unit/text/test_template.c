@@ -45,8 +45,8 @@ static void check_case(const struct golden *g, const struct golden_case *c)
         err = weir_template_render(t, &args, &out, &why);
     if (ok != (err == WEIR_OK))
         fail_msg("%.*s: %s", WEIR_STR_FMT(c->name), ok ? why.text : "rendered, but jinja2 fails");
-    if (ok &&
-        (weir_buf_len(&out) != c->text.len || memcmp(weir_buf_ptr(&out), c->text.ptr, c->text.len) != 0))
+    if (ok && (weir_buf_len(&out) != c->text.len ||
+               (c->text.len > 0 && memcmp(weir_buf_ptr(&out), c->text.ptr, c->text.len) != 0)))
         fail_msg("%.*s:\n--- want\n%.*s\n--- got\n%.*s", WEIR_STR_FMT(c->name), WEIR_STR_FMT(c->text),
                  (int)weir_buf_len(&out), weir_buf_ptr(&out));
     if (weir_str_eq(c->result, "raised")) {
