@@ -1,5 +1,5 @@
 /* file.c - a model folder's file as bytes. */
-#include "replica/text/file_int.h"
+#include "replica/text/text_int.h"
 
 #include <errno.h>
 #include <fcntl.h>

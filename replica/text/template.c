@@ -9,7 +9,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "replica/text/file_int.h"
+#include "replica/text/text_int.h"
 
 weir_err weir_template_compile(struct weir_str source, struct weir_template **ret, struct weir_why *why)
 {

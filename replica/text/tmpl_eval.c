@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "replica/text/text_int.h"
+
 /* ---- failing, and what bounds a run ---- */
 
 bool tmpl_fail(struct tmpl_run *run, weir_err err, const char *fmt, ...)
@@ -21,6 +23,7 @@ bool tmpl_fail(struct tmpl_run *run, weir_err err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    text[weir_utf8_cut(text, strlen(text), sizeof text - 4)] = '\0';
     run->err = weir_fail(run->why, err, "template line %u: %s", run->line, text);
     return false;
 }
@@ -61,8 +64,7 @@ static bool fail_operands(struct tmpl_run *run, const char *op, struct tmpl_valu
 {
     if (a.kind == TMPL_UNDEF || b.kind == TMPL_UNDEF) {
         struct weir_str name = a.kind == TMPL_UNDEF ? a.str : b.str;
-        return tmpl_fail(run, WEIR_INVALID, "\"%.*s\" is undefined", (int)(name.len < 80 ? name.len : 80),
-                         name.ptr);
+        return tmpl_fail(run, WEIR_INVALID, "\"%.*s\" is undefined", TEXT_SHORT(name));
     }
     return tmpl_fail(run, WEIR_INVALID, "'%s' %s '%s' is not defined", tmpl_type_name(a), op,
                      tmpl_type_name(b));
@@ -430,8 +432,7 @@ bool tmpl_call(struct tmpl_run *run, struct tmpl_value fn, const struct tmpl_arg
         return tmpl_bind(run, fn.bound->method->name, fn.bound->method->params, args, argv) &&
                fn.bound->method->fn(run, fn.bound->self, argv, args, ret);
     case TMPL_UNDEF:
-        return tmpl_fail(run, WEIR_INVALID, "\"%.*s\" is undefined", (int)(fn.str.len < 80 ? fn.str.len : 80),
-                         fn.str.ptr);
+        return tmpl_fail(run, WEIR_INVALID, "\"%.*s\" is undefined", TEXT_SHORT(fn.str));
     default:
         return tmpl_fail(run, WEIR_INVALID, "a '%s' can't be called", tmpl_type_name(fn));
     }

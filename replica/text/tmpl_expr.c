@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replica/text/text_int.h"
+
 static struct tmpl_node *with_two(struct tmpl_parser *p, enum tmpl_node_kind kind, struct tmpl_node *a,
                                   struct tmpl_node *b)
 {
@@ -311,7 +313,7 @@ static struct tmpl_node *parse_filter(struct tmpl_parser *p, struct tmpl_node *o
     node->filter = tmpl_find_filter(token->str);
     if (!node->filter)
         return tmpl_syntax(p, WEIR_UNIMPLEMENTED, "the filter \"%.*s\" is not supported",
-                           WEIR_STR_FMT(token->str));
+                           TEXT_SHORT(token->str));
     tmpl_next(p);
     if (tmpl_skip_op(p, "(") && !tmpl_parse_args(p, &node->b))
         return NULL;
@@ -345,7 +347,7 @@ static struct tmpl_node *parse_test(struct tmpl_parser *p, struct tmpl_node *of)
     node->test = tmpl_find_test(token->str);
     if (!node->test)
         return tmpl_syntax(p, WEIR_UNIMPLEMENTED, "the test \"%.*s\" is not supported",
-                           WEIR_STR_FMT(token->str));
+                           TEXT_SHORT(token->str));
     tmpl_next(p);
     if (tmpl_skip_op(p, "(")) {
         if (!tmpl_parse_args(p, &node->b))

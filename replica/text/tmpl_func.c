@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "replica/text/text_int.h"
+
 /* ---- functions ---- */
 
 #define FUNC(fn)                                                                                             \
@@ -73,7 +75,8 @@ FUNC(g_raise_exception)
     (void)args, (void)ret;
     if (argv[0].kind != TMPL_UNSET && !tmpl_to_str(run, argv[0], &text))
         return false;
-    run->err = weir_fail(run->why, WEIR_INVALID, "%.*s", (int)(text.len < 300 ? text.len : 300), text.ptr);
+    run->err =
+        weir_fail(run->why, WEIR_INVALID, "%.*s", (int)weir_utf8_cut(text.ptr, text.len, 300), text.ptr);
     return false;
 }
 
@@ -141,7 +144,7 @@ static size_t parse_spec(struct weir_str s, size_t i, struct spec *ret)
         for (ret->precision = 0, i++; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9' && ret->precision < 100;
              i++)
             ret->precision = 10 * ret->precision + (s.ptr[i] - '0');
-    ret->letter = i < s.len ? s.ptr[i++] : '\0';
+    ret->letter = i < s.len && (unsigned char)s.ptr[i] < 0x80 ? s.ptr[i++] : '\0';
     return i;
 }
 
@@ -204,7 +207,8 @@ static bool put_spec(struct tmpl_run *run, const struct spec *spec, struct tmpl_
         return tmpl_tick(run, s.len);
     }
     if (!spec->letter || !strchr("dixXfFeg", spec->letter))
-        return tmpl_fail(run, WEIR_UNIMPLEMENTED, "the conversion %%%c is not supported", spec->letter);
+        return tmpl_fail(run, WEIR_UNIMPLEMENTED, "the conversion \"%%%c\" is not supported",
+                         spec->letter ? spec->letter : '?');
     if (!put_number(run, spec, v, text, sizeof text))
         return false;
     put_padded(spec, weir_str(text), /* number= */ true, out);
@@ -270,8 +274,7 @@ static bool field_value(struct tmpl_run *run, struct weir_str name, const struct
     }
     for (size_t k = 0; k < name.len; k++) {
         if (name.ptr[k] < '0' || name.ptr[k] > '9' || i > TMPL_ARGS_MAX)
-            return tmpl_fail(run, WEIR_INVALID, "format: there is no \"%.*s\"",
-                             (int)(name.len < 40 ? name.len : 40), name.ptr);
+            return tmpl_fail(run, WEIR_INVALID, "format: there is no \"%.*s\"", TEXT_SHORT(name));
         i = 10 * i + (name.ptr[k] - '0');
     }
     if (name.len == 0)
@@ -297,7 +300,7 @@ static bool put_field(struct tmpl_run *run, struct weir_str field, const struct 
         size_t end = parse_spec(text, 0, &spec);
         if (end != text.len || !strchr("dfxXeg", spec.letter) || spec.left)
             return tmpl_fail(run, WEIR_UNIMPLEMENTED, "format: the field \"{%.*s}\" is not supported",
-                             (int)(field.len < 40 ? field.len : 40), field.ptr);
+                             TEXT_SHORT(field));
     }
     return put_spec(run, &spec, value, out);
 }

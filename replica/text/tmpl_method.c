@@ -65,7 +65,7 @@ static bool affix_is(struct weir_str s, struct weir_str affix, bool at_end)
 static bool affix_method(struct tmpl_run *run, struct tmpl_value self, struct tmpl_value arg, bool at_end,
                          struct tmpl_value *ret)
 {
-    struct weir_str affix;
+    struct weir_str affix = { 0 };
 
     *ret = tmpl_bool(false);
     if (arg.kind == TMPL_TUPLE) {
@@ -96,7 +96,7 @@ METHOD(s_endswith)
 
 METHOD(s_removeprefix)
 {
-    struct weir_str affix;
+    struct weir_str affix = { 0 };
 
     UNUSED_ARGS;
     *ret = self;
@@ -109,7 +109,7 @@ METHOD(s_removeprefix)
 
 METHOD(s_removesuffix)
 {
-    struct weir_str affix;
+    struct weir_str affix = { 0 };
 
     UNUSED_ARGS;
     *ret = self;
@@ -166,7 +166,7 @@ static bool split_by(struct tmpl_run *run, struct weir_str s, struct weir_str by
 
 METHOD(s_split)
 {
-    struct weir_str by;
+    struct weir_str by = { 0 };
     int64_t n_max;
 
     UNUSED_ARGS;
@@ -193,7 +193,7 @@ static size_t find_last(struct weir_str s, size_t end, struct weir_str by)
 
 METHOD(s_rsplit)
 {
-    struct weir_str by;
+    struct weir_str by = { 0 };
     struct tmpl_value parts;
     int64_t n_max;
     size_t end = self.str.len, at;
@@ -232,7 +232,7 @@ METHOD(s_splitlines)
 static bool partition(struct tmpl_run *run, struct tmpl_value self, struct tmpl_value arg, bool last,
                       struct tmpl_value *ret)
 {
-    struct weir_str by, s = self.str;
+    struct weir_str by = { 0 }, s = self.str;
     size_t at = SIZE_MAX;
 
     if (!want_str(run, arg, &by) || !tmpl_new_list(run, TMPL_TUPLE, ret) || !tmpl_tick(run, s.len))
@@ -323,7 +323,7 @@ METHOD(s_join)
 static bool find_method(struct tmpl_run *run, struct tmpl_value self, struct tmpl_value arg, bool last,
                         bool must, struct tmpl_value *ret)
 {
-    struct weir_str what, s = self.str;
+    struct weir_str what = { 0 }, s = self.str;
     size_t at;
 
     if (!want_str(run, arg, &what) || !tmpl_tick(run, s.len))
@@ -360,7 +360,7 @@ METHOD(s_index)
 
 METHOD(s_count)
 {
-    struct weir_str what, s = self.str;
+    struct weir_str what = { 0 }, s = self.str;
     int64_t n = 0;
 
     UNUSED_ARGS;

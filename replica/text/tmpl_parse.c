@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "replica/text/text_int.h"
+
 enum { NAMES_MAX = 1 << 16 };
 
 /* ---- what both halves use ---- */
@@ -71,12 +73,13 @@ void *tmpl_syntax(struct tmpl_parser *p, weir_err err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    text[weir_utf8_cut(text, strlen(text), sizeof text - 4)] = '\0';
     const struct tmpl_token *token = tmpl_peek(p);
     if (token->kind == TMPL_T_EOF || token->str.len == 0)
         p->err = weir_fail(p->why, err, "template line %u: %s", token->line, text);
     else
         p->err = weir_fail(p->why, err, "template line %u, at \"%.*s\": %s", token->line,
-                           (int)(token->str.len < 40 ? token->str.len : 40), token->str.ptr, text);
+                           TEXT_SHORT(token->str), text);
     return NULL;
 }
 
@@ -503,7 +506,7 @@ static struct tmpl_node *parse_statement(struct tmpl_parser *p)
     stray = stray || weir_str_eq(word, "else") || weir_str_eq(word, "elif");
     return tmpl_syntax(p, stray ? WEIR_CORRUPT : WEIR_UNIMPLEMENTED,
                        stray ? "the block \"%.*s\" has no beginning" : "the block \"%.*s\" is not supported",
-                       WEIR_STR_FMT(word));
+                       TEXT_SHORT(word));
 }
 
 weir_err tmpl_parse(struct weir_template *tmpl, const struct tmpl_token *tokens, struct weir_why *why)

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "replica/text/text_int.h"
+
 enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE, FLOW_FAILED };
 
 static enum flow exec_body(struct tmpl_run *run, const struct tmpl_node *body, struct tmpl_scope *scope);
@@ -176,14 +178,14 @@ static bool set_extra(struct tmpl_run *run, const struct tmpl_node *node, const 
         if (i < args->n_positional) {
             if (!node->takes_varargs)
                 return tmpl_fail(run, WEIR_INVALID, "the macro \"%.*s\" takes %d arguments",
-                                 WEIR_STR_FMT(node->str), n_params);
+                                 TEXT_SHORT(node->str), n_params);
             if (!tmpl_push(run, varargs.list, args->at[i]))
                 return false;
         } else if (weir_str_eq(args->keys[i], "caller") && node->takes_caller) {
             caller = args->at[i];
         } else if (!node->takes_kwargs) {
-            return tmpl_fail(run, WEIR_INVALID, "the macro \"%.*s\" takes no \"%.*s\"",
-                             WEIR_STR_FMT(node->str), WEIR_STR_FMT(args->keys[i]));
+            return tmpl_fail(run, WEIR_INVALID, "the macro \"%.*s\" takes no \"%.*s\"", TEXT_SHORT(node->str),
+                             TEXT_SHORT(args->keys[i]));
         } else if (!tmpl_dict_set(run, kwargs.dict, tmpl_str(args->keys[i]), args->at[i])) {
             return false;
         }

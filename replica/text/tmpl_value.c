@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "base/json.h"
+#include "replica/text/text_int.h"
 
 enum { DICT_SMALL = 12 };
 
@@ -394,7 +395,7 @@ bool tmpl_length(struct tmpl_run *run, struct tmpl_value v, size_t *ret)
 bool tmpl_items(struct tmpl_run *run, struct tmpl_value v, const struct tmpl_list **ret)
 {
     static const struct tmpl_list none;
-    struct tmpl_value list;
+    struct tmpl_value list = { 0 };
 
     if (v.kind == TMPL_UNDEF) {
         *ret = &none;
@@ -472,9 +473,8 @@ static bool bind_method(struct tmpl_run *run, struct tmpl_value of, const struct
 
 static bool fail_undefined(struct tmpl_run *run, struct tmpl_value of, struct weir_str name)
 {
-    return tmpl_fail(run, WEIR_INVALID, "\"%.*s\" is undefined: it has no \"%.*s\"",
-                     (int)(of.str.len < 80 ? of.str.len : 80), of.str.ptr,
-                     (int)(name.len < 80 ? name.len : 80), name.ptr);
+    return tmpl_fail(run, WEIR_INVALID, "\"%.*s\" is undefined: it has no \"%.*s\"", TEXT_SHORT(of.str),
+                     TEXT_SHORT(name));
 }
 
 bool tmpl_get_attr(struct tmpl_run *run, struct tmpl_value of, struct weir_str name, struct tmpl_value *ret)
@@ -587,7 +587,7 @@ bool tmpl_slice(struct tmpl_run *run, struct tmpl_value of, const struct tmpl_va
                 struct tmpl_value *ret)
 {
     const struct tmpl_list *items;
-    struct tmpl_value list;
+    struct tmpl_value list = { 0 };
     size_t n;
     int64_t start, stop, step = 1;
 

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include "replica/text/text_int.h"
+
 weir_err tok_trie_init(struct tok_trie *trie, size_t n_bytes, struct weir_arena *arena)
 {
     uint32_t size = 16;
@@ -227,8 +229,7 @@ static weir_err check_added(struct tok_load *ld, const struct tok_added *added)
         return weir_fail(ld->why, WEIR_CORRUPT, "added_tokens: id %u comes twice", added->id);
     if (raw->ptr && (raw->len != added->content.len || memcmp(raw->ptr, added->content.ptr, raw->len) != 0))
         return weir_fail(ld->why, WEIR_CORRUPT, "added_tokens: id %u is \"%.*s\", in model.vocab \"%.*s\"",
-                         added->id, (int)(added->content.len < 64 ? added->content.len : 64),
-                         added->content.ptr, (int)(raw->len < 64 ? raw->len : 64), raw->ptr);
+                         added->id, TEXT_SHORT(added->content), TEXT_SHORT(*raw));
     char *bytes = weir_arena_alloc(&ld->scratch, added->content.len + 1);
     if (!bytes)
         return weir_fail(ld->why, WEIR_NOMEM, "no memory for the added tokens");

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "replica/text/text_int.h"
 
 static weir_err no_memory(struct tok_load *ld)
 {
@@ -155,6 +156,5 @@ weir_err tok_unknown(struct tok_load *ld, const char *what, struct weir_str kind
 {
     if (!kind.ptr)
         return weir_fail(ld->why, WEIR_CORRUPT, "%s has no \"type\"", what);
-    return weir_fail(ld->why, WEIR_UNIMPLEMENTED, "%s \"%.*s\" is not supported", what,
-                     (int)(kind.len < 64 ? kind.len : 64), kind.ptr);
+    return weir_fail(ld->why, WEIR_UNIMPLEMENTED, "%s \"%.*s\" is not supported", what, TEXT_SHORT(kind));
 }

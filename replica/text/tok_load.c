@@ -9,7 +9,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "replica/text/file_int.h"
+#include "replica/text/text_int.h"
 
 enum { CONFIG_BYTES_MAX = 16 << 20 };
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "replica/text/text_int.h"
 
 enum {
     PATTERN_BYTES_MAX = 64 << 10,
@@ -51,7 +52,7 @@ struct rewrite {
 
 static weir_err refuse(struct rewrite *rw, const char *what, size_t len)
 {
-    size_t n = rw->in.len - rw->at < len ? rw->in.len - rw->at : len;
+    size_t n = weir_utf8_cut(rw->in.ptr + rw->at, rw->in.len - rw->at, len);
 
     return weir_fail(rw->why, WEIR_UNIMPLEMENTED, "the pattern's %s \"%.*s\" is not supported", what, (int)n,
                      rw->in.ptr + rw->at);
