@@ -5,8 +5,9 @@ and smaller crowds)."""
 
 import json
 import os
-import sys
+import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -77,6 +78,18 @@ def own_fleet(make_fleet):
     yield make
     for fleet in mine:
         check_exit(fleet, fleet.stop())
+
+
+@pytest.fixture(scope="session")
+def endless_model(tmp_path_factory):
+    """The demo model without an end token: a stream lasts as long as max_tokens says."""
+    out = tmp_path_factory.mktemp("endless") / "demo"
+    shutil.copytree(os.path.join(ROOT, "models", "demo"), out)
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((out / name).read_text())
+        config["eos_token_id"] = None
+        (out / name).write_text(json.dumps(config))
+    return str(out)
 
 
 @pytest.fixture(scope="session")
