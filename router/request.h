@@ -15,16 +15,16 @@
 #define WEIR_CHOICES_MAX 128
 
 struct weir_request {
-    struct weir_arena arena;            /* owns all below */
-    Weir__V1__GenerateRequest *msg;     /* checked by weir_request_check() */
-    uint8_t call_id[16];                /* minted: incarnation and sequence, time-ordered */
-    struct weir_str account;            /* of the API key */
-    struct weir_str session;            /* x-multi-turn-session-id, else x-session-affinity; may be empty */
-    struct weir_str isolation;          /* x-prompt-cache-isolation-key; may be empty */
+    struct weir_arena arena;        /* owns all below */
+    Weir__V1__GenerateRequest *msg; /* checked by weir_request_check() */
+    uint8_t call_id[16];            /* minted: incarnation and sequence, time-ordered */
+    struct weir_str account;        /* of the API key */
+    struct weir_str session;        /* x-multi-turn-session-id, else x-session-affinity; may be empty */
+    struct weir_str isolation;      /* x-prompt-cache-isolation-key; may be empty */
     char request_id[WEIR_REQUEST_ID_MAX + 1]; /* x-request-id, cleaned, or minted; a label, never a key */
-    uint64_t arrived_ns;                /* monotonic */
-    uint64_t created_s;                 /* wall clock */
-    uint32_t priority;                  /* 0 priority, 1 standard, 2 over limit, 3 batch */
+    uint64_t arrived_ns;                      /* monotonic */
+    uint64_t created_s;                       /* wall clock */
+    uint32_t priority;                        /* 0 priority, 1 standard, 2 over limit, 3 batch */
 };
 
 /* On the heap, with an empty message (weir__v1__generate_request__init). NULL: no memory. */

@@ -21,7 +21,8 @@ struct weir_call_started {
     struct weir_str replica; /* id */
     uint32_t prompt_tokens, cached_tokens;
     uint64_t queue_ns;
-    uint64_t first_token_ns; /* monotonic, now: said with the first delta (time to first token = this - arrived) */
+    uint64_t
+        first_token_ns; /* monotonic, now: said with the first delta (time to first token = this - arrived) */
 };
 
 struct weir_call_done {
@@ -41,8 +42,8 @@ struct weir_call_sink {
 
 /* Takes the request (closes it when the call ends, whatever happens). The sink may be called before this returns
  * (a refusal); *ret is then NULL. */
-void weir_call_start(struct weir_callset *set, struct weir_request *req, const struct weir_call_sink *sink, void *ctx,
-                     struct weir_call **ret);
+void weir_call_start(struct weir_callset *set, struct weir_request *req, const struct weir_call_sink *sink,
+                     void *ctx, struct weir_call **ret);
 /* The client went away: cancels upstream, says nothing more; the call is gone when this returns. */
 void weir_call_cancel(struct weir_call *call);
 const struct weir_request *weir_call_request(const struct weir_call *call);

@@ -6,11 +6,11 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/log.h"
+#include "http/loop.h"
 #include "router/fabric/attach.h"
 #include "router/fabric/fleet.h"
 #include "router/fabric/port.h"
 #include "router/fabric/table.h"
-#include "http/loop.h"
 #include "weir/fabric/v1/fabric.pb-c.h"
 
 /* ---- ports (port.c) ---- */

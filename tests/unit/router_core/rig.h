@@ -6,10 +6,10 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "http/loop.h"
 #include "proto/rpc.h"
 #include "router/call/callset.h"
 #include "router/fabric/fleet.h"
-#include "http/loop.h"
 #include "tests/support/stub_replica.h"
 
 enum { RIG_STUBS_MAX = 4 };
