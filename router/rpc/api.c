@@ -333,6 +333,10 @@ static weir_err fill(struct rpc *r, struct weir_request *req, struct weir_str by
         weir__v1__generate_request__unpack(&allocator, bytes.len, (const uint8_t *)bytes.ptr);
     if (!msg)
         return weir_fail(why, WEIR_INVALID, "the message is not a weir.v1.GenerateRequest");
+    /* protobuf-c cuts a string at a NUL, so that what is checked and served would not be what was sent: what it
+     * understood is then shorter than what came. */
+    if (memchr(bytes.ptr, 0, bytes.len) && weir__v1__generate_request__get_packed_size(msg) < bytes.len)
+        return weir_fail(why, WEIR_INVALID, "a string holds a NUL");
     req->msg = msg;
     req->arrived_ns = weir_now_ns();
     req->created_s = weir_wall_ns() / WEIR_S;

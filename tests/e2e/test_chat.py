@@ -151,6 +151,7 @@ def test_grpc_errors(fleet, router, stubs):
                 (pb.GenerateRequest(model="demo", chat=chat), (), grpc.StatusCode.UNAUTHENTICATED, None),
                 (pb.GenerateRequest(model="demo", chat=chat, top_p=2), key, grpc.StatusCode.INVALID_ARGUMENT, "top_p"),
                 (pb.GenerateRequest(model="no", chat=chat), key, grpc.StatusCode.NOT_FOUND, "model"),
+                (pb.GenerateRequest(model="demo", chat=chat, user="a\0b"), key, grpc.StatusCode.INVALID_ARGUMENT, None),
                 (pb.GenerateRequest(model="demo"), key, grpc.StatusCode.INVALID_ARGUMENT, None)):
             with pytest.raises(grpc.RpcError) as caught:
                 list(stub.Generate(request, metadata=meta, timeout=30))
