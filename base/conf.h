@@ -72,6 +72,11 @@ WEIR_MUST_CHECK weir_err weir_conf_open(const struct weir_conf_spec *spec, int a
                                         void *values, struct weir_conf **ret,
                                         enum weir_conf_action *ret_action, struct weir_why *why);
 void weir_conf_close(struct weir_conf *conf);
+/* NULL for an empty text: settings say "absent" by being empty, functions by NULL. */
+static inline const char *weir_conf_given(const char *text)
+{
+    return text[0] ? text : NULL;
+}
 /* Every value with its origin, as a JSON object {"name":{"value":..,"from":"flag"}}; for /debug/config.
  * Rows whose name ends in _secret or _token or _password show as "***". */
 void weir_conf_dump(const struct weir_conf *conf, struct weir_buf *out);

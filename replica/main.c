@@ -2,7 +2,6 @@
  *
  * Draining (SIGTERM): the registration goes, attached routers are told, running requests finish within
  * drain_timeout_ms. A second signal ends the wait. Threads: main starts and stops the others. */
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +11,7 @@
 #include "base/ident.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/mem.h"
+#include "base/program.h"
 #include "base/thread.h"
 #include "discovery/discovery.h"
 #include "http/http_server.h"
@@ -52,11 +51,6 @@ struct replica {
     struct weir_http_server *admin_server;
     atomic_bool ready;
 };
-
-static const char *or_null(const char *text)
-{
-    return text[0] ? text : NULL;
-}
 
 /* ---- the admin pages ---- */
 static int page_ready(void *ctx, struct weir_buf *out)
@@ -183,7 +177,8 @@ static weir_err open_serving(struct replica *r, struct weir_why *why)
     };
     struct weir_rpc_server_opts server = {
         .listen = r->conf.grpc_listen,
-        .tls = { or_null(r->conf.tls_ca), or_null(r->conf.tls_cert), or_null(r->conf.tls_key), NULL },
+        .tls = { weir_conf_given(r->conf.tls_ca), weir_conf_given(r->conf.tls_cert),
+                 weir_conf_given(r->conf.tls_key), NULL },
         .handlers = &r->handler,
         .n_handlers = 1,
         .reflection = true,
@@ -201,16 +196,7 @@ static weir_err open_serving(struct replica *r, struct weir_why *why)
 
 static weir_err open_discovery(struct replica *r, struct weir_why *why)
 {
-    struct weir_discovery_opts opts = {
-        .source = r->conf.discovery,
-        .prefix = r->conf.discovery_prefix,
-        .ca_file = or_null(r->conf.discovery_ca),
-        .cert_file = or_null(r->conf.discovery_cert),
-        .key_file = or_null(r->conf.discovery_key),
-        .user = or_null(r->conf.discovery_user),
-        .password = or_null(r->conf.discovery_password),
-        .lease_ttl_s = r->conf.lease_ttl_s,
-    };
+    struct weir_discovery_opts opts = WEIR_DISCOVERY_OPTS(&r->conf, /* snapshot_hook= */ NULL, NULL);
     return weir_discovery_open(&opts, &r->discovery, why);
 }
 
@@ -271,12 +257,6 @@ static weir_err open_all(struct replica *r, struct weir_why *why)
 }
 
 /* ---- closing ---- */
-static bool told_to_end(int timeout_ms)
-{
-    int sig = weir_signals_wait(timeout_ms);
-    return sig == SIGTERM || sig == SIGINT;
-}
-
 static void drain(struct replica *r)
 {
     uint64_t end_ns = weir_now_ns() + r->conf.drain_timeout_ms * WEIR_MS;
@@ -287,9 +267,9 @@ static void drain(struct replica *r)
     weir_discovery_unregister(r->discovery, r->key);
     weir_serve_drain(r->serve);
     while (weir_serve_n_calls(r->serve) > 0 && weir_now_ns() < end_ns && !weir_serve_failed(r->serve))
-        if (told_to_end(20))
+        if (weir_program_told_to_end(20))
             break;
-    told_to_end(100); /* the last frames leave */
+    weir_program_told_to_end(100); /* the last frames leave */
 }
 
 static void close_all(struct replica *r)
@@ -314,18 +294,10 @@ int main(int argc, char **argv)
 {
     static struct replica replica;
     struct weir_why why = { 0 };
-    enum weir_conf_action action;
+    int code;
 
-    weir_signals_block();
-    weir_crash_report_setup("weir-replica");
-    if (weir_conf_open(&spec, argc, argv, &replica.conf, &replica.parsed, &action, &why) != WEIR_OK) {
-        fprintf(stderr, "weir-replica: %s\n", why.text);
-        return 2;
-    }
-    if (action == WEIR_CONF_EXIT) {
-        weir_conf_close(replica.parsed);
-        return 0;
-    }
+    if (!weir_program_begin(&spec, argc, argv, &replica.conf, &replica.parsed, &code))
+        return code;
     name_model(&replica);
     weir_ident_id(replica.conf.id, "replica", replica.id, sizeof replica.id);
     weir_err err =
@@ -334,7 +306,7 @@ int main(int argc, char **argv)
         err = open_all(&replica, &why);
     bool failed = err != WEIR_OK;
     if (!failed) {
-        while (!told_to_end(-1))
+        while (!weir_program_told_to_end(-1))
             ;
         drain(&replica);
         failed = weir_serve_failed(replica.serve);

@@ -2,7 +2,7 @@
 #ifndef WEIR_REPLICA_CONF_H
 #define WEIR_REPLICA_CONF_H
 
-#include "base/conf.h"
+#include "discovery/conf.h"
 
 #define WEIR_REPLICA_CONF(X)                                                                                 \
     X(STR, id, "", 0, 64, "", "name of this replica in the fleet; empty = made up")                          \
@@ -20,14 +20,7 @@
     X(STR, admin_listen, "127.0.0.1:8480", 1, 255, "host:port", "metrics and debug; private")                \
     X(STR, advertise_grpc, "", 0, 255, "host:port", "gRPC address told to routers; empty = as bound")        \
     X(STR, advertise_admin, "", 0, 255, "host:port", "admin address told to others; empty = as bound")       \
-    X(STR, discovery, "etcd://127.0.0.1:2379", 1, 1023, "URL", "etcd://h:p,h:p, etcds://... or file:PATH")   \
-    X(STR, discovery_prefix, "/weir/", 2, 128, "", "keys of this fleet start with it")                       \
-    X(STR, discovery_ca, "", 0, 1023, "PEM file", "who signs etcd's certificate")                            \
-    X(STR, discovery_cert, "", 0, 1023, "PEM file", "our certificate for etcd")                              \
-    X(STR, discovery_key, "", 0, 1023, "PEM file", "its key")                                                \
-    X(STR, discovery_user, "", 0, 255, "", "etcd user")                                                      \
-    X(STR, discovery_password, "", 0, 255, "", "its password; better given in the environment")              \
-    X(U32, lease_ttl_s, "10", 1, 600, "s", "our registration outlives us by at most this")                   \
+    WEIR_DISCOVERY_CONF(X)                                                                                   \
     X(U32, request_bytes_max, "16777216", 1024, 268435456, "bytes", "one encoded request")                   \
     X(U32, receiving_bytes_max, "67108864", 1024, 1073741824, "bytes", "arriving requests, per router")      \
     X(U32, outbox_bytes_max, "3145728", 65536, 3670016, "bytes", "output a router has not taken, then cut")  \

@@ -5,7 +5,6 @@
  * Draining (SIGTERM): not ready, registration gone, no new connections; open calls finish within
  * drain_timeout_ms; what is left then is cancelled. A second signal ends the wait. Threads: main starts and
  * stops the others, and runs a loop's left-over tasks once its thread is gone. */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +12,7 @@
 #include "base/clock.h"
 #include "base/ident.h"
 #include "base/log.h"
-#include "base/mem.h"
+#include "base/program.h"
 #include "base/thread.h"
 #include "discovery/discovery.h"
 #include "http/http_server.h"
@@ -59,11 +58,6 @@ struct router {
     struct weir_rpc_server *grpc_server;
 };
 
-static const char *or_null(const char *text)
-{
-    return text[0] ? text : NULL;
-}
-
 /* ---- opening ---- */
 static void on_snapshot(void *ctx, const struct weir_disc_snapshot *snap)
 {
@@ -79,8 +73,8 @@ static weir_err open_fabric(struct router *r, struct weir_why *why)
         .router = r->id,
         .incarnation = r->incarnation,
         .prefix = r->conf.discovery_prefix,
-        .tls = { or_null(r->conf.fabric_tls_ca), or_null(r->conf.fabric_tls_cert),
-                 or_null(r->conf.fabric_tls_key), NULL },
+        .tls = { weir_conf_given(r->conf.fabric_tls_ca), weir_conf_given(r->conf.fabric_tls_cert),
+                 weir_conf_given(r->conf.fabric_tls_key), NULL },
     };
     weir_err err = weir_rpc_open((int)r->conf.cq_threads, &r->rpc, why);
 
@@ -116,18 +110,7 @@ static weir_err open_loops(struct router *r, struct weir_why *why)
 
 static weir_err open_discovery(struct router *r, struct weir_why *why)
 {
-    struct weir_discovery_opts opts = {
-        .source = r->conf.discovery,
-        .prefix = r->conf.discovery_prefix,
-        .ca_file = or_null(r->conf.discovery_ca),
-        .cert_file = or_null(r->conf.discovery_cert),
-        .key_file = or_null(r->conf.discovery_key),
-        .user = or_null(r->conf.discovery_user),
-        .password = or_null(r->conf.discovery_password),
-        .lease_ttl_s = r->conf.lease_ttl_s,
-        .on_snapshot = on_snapshot,
-        .ctx = r,
-    };
+    struct weir_discovery_opts opts = WEIR_DISCOVERY_OPTS(&r->conf, on_snapshot, r);
     weir_err err = weir_keys_open(r->conf.discovery_prefix, &r->keys, why);
     return err == WEIR_OK ? weir_discovery_open(&opts, &r->discovery, why) : err;
 }
@@ -159,8 +142,8 @@ static weir_err open_rest(struct router *r, struct weir_why *why)
         .body_ms = r->conf.body_timeout_ms,
         .idle_ms = r->conf.idle_timeout_ms,
         .stall_ms = r->conf.stall_timeout_ms,
-        .tls_cert = or_null(r->conf.rest_tls_cert),
-        .tls_key = or_null(r->conf.rest_tls_key),
+        .tls_cert = weir_conf_given(r->conf.rest_tls_cert),
+        .tls_key = weir_conf_given(r->conf.rest_tls_key),
     };
     struct weir_http_hooks hooks = weir_gateway_hooks(r->gateway);
 
@@ -173,8 +156,8 @@ static weir_err open_listeners(struct router *r, struct weir_why *why)
     struct weir_http_hooks admin_hooks = weir_admin_hooks(r->admin);
     struct weir_rpc_server_opts grpc = {
         .listen = r->conf.grpc_listen,
-        .tls = { or_null(r->conf.grpc_tls_ca), or_null(r->conf.grpc_tls_cert), or_null(r->conf.grpc_tls_key),
-                 NULL },
+        .tls = { weir_conf_given(r->conf.grpc_tls_ca), weir_conf_given(r->conf.grpc_tls_cert),
+                 weir_conf_given(r->conf.grpc_tls_key), NULL },
         .handlers = weir_rpc_api_handlers(r->api),
         .n_handlers = WEIR_RPC_API_METHODS,
         .reflection = true,
@@ -257,12 +240,6 @@ static weir_err open_all(struct router *r, struct weir_why *why)
 }
 
 /* ---- closing ---- */
-static bool told_to_end(int timeout_ms)
-{
-    int sig = weir_signals_wait(timeout_ms);
-    return sig == SIGTERM || sig == SIGINT;
-}
-
 static void drain(struct router *r)
 {
     char key[256];
@@ -279,7 +256,7 @@ static void drain(struct router *r)
     weir_http_server_drain(r->rest_server, timeout_ms);
     weir_rpc_server_drain(r->grpc_server, timeout_ms);
     while (weir_http_server_connections(r->rest_server) > 0 && weir_now_ns() < end_ns)
-        if (told_to_end(20))
+        if (weir_program_told_to_end(20))
             break;
 }
 
@@ -314,18 +291,10 @@ int main(int argc, char **argv)
 {
     static struct router router;
     struct weir_why why = { 0 };
-    enum weir_conf_action action;
+    int code;
 
-    weir_signals_block();
-    weir_crash_report_setup("weir-router");
-    if (weir_conf_open(&spec, argc, argv, &router.conf, &router.parsed, &action, &why) != WEIR_OK) {
-        fprintf(stderr, "weir-router: %s\n", why.text);
-        return 2;
-    }
-    if (action == WEIR_CONF_EXIT) {
-        weir_conf_close(router.parsed);
-        return 0;
-    }
+    if (!weir_program_begin(&spec, argc, argv, &router.conf, &router.parsed, &code))
+        return code;
     router.incarnation = weir_incarnation();
     weir_ident_id(router.conf.id, "router", router.id, sizeof router.id);
     weir_err err =
@@ -333,7 +302,7 @@ int main(int argc, char **argv)
     if (err == WEIR_OK)
         err = open_all(&router, &why);
     if (err == WEIR_OK) {
-        while (!told_to_end(-1))
+        while (!weir_program_told_to_end(-1))
             ;
         drain(&router);
     } else {

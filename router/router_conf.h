@@ -2,7 +2,7 @@
 #ifndef WEIR_ROUTER_CONF_H
 #define WEIR_ROUTER_CONF_H
 
-#include "base/conf.h"
+#include "discovery/conf.h"
 
 #define WEIR_ROUTER_CONF(X)                                                                                  \
     X(STR, id, "", 0, 64, "", "name of this router in the fleet; empty = made up")                           \
@@ -12,14 +12,7 @@
     X(STR, advertise_rest, "", 0, 255, "host:port", "REST address told to others; empty = as bound")         \
     X(STR, advertise_grpc, "", 0, 255, "host:port", "gRPC address told to others; empty = as bound")         \
     X(STR, advertise_admin, "", 0, 255, "host:port", "admin address told to others; empty = as bound")       \
-    X(STR, discovery, "etcd://127.0.0.1:2379", 1, 1023, "URL", "etcd://h:p,h:p, etcds://... or file:PATH")   \
-    X(STR, discovery_prefix, "/weir/", 2, 128, "", "keys of this fleet start with it")                       \
-    X(STR, discovery_ca, "", 0, 1023, "PEM file", "who signs etcd's certificate")                            \
-    X(STR, discovery_cert, "", 0, 1023, "PEM file", "our certificate for etcd")                              \
-    X(STR, discovery_key, "", 0, 1023, "PEM file", "its key")                                                \
-    X(STR, discovery_user, "", 0, 255, "", "etcd user")                                                      \
-    X(STR, discovery_password, "", 0, 255, "", "its password; better given in the environment")              \
-    X(U32, lease_ttl_s, "10", 1, 600, "s", "our registration outlives us by at most this")                   \
+    WEIR_DISCOVERY_CONF(X)                                                                                   \
     X(U32, io_threads, "0", 0, 64, "threads", "epoll loops; 0 = one a core, at most 8")                      \
     X(U32, cq_threads, "2", 1, 16, "threads", "gRPC completion queues")                                      \
     X(U32, connections_max, "20000", 1, 1000000, "", "REST connections at once")                             \
