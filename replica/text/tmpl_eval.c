@@ -43,19 +43,22 @@ bool tmpl_tick(struct tmpl_run *run, size_t n_bytes)
 
 /* ---- names ---- */
 
-static void eval_name(struct tmpl_run *run, uint32_t name, const struct tmpl_scope *scope,
+static bool eval_name(struct tmpl_run *run, uint32_t name, const struct tmpl_scope *scope,
                       struct tmpl_value *ret)
 {
-    for (; scope; scope = scope->parent) {
-        for (const struct tmpl_var *var = scope->vars; var; var = var->next) {
+    size_t n_seen = 0;
+
+    for (; scope; scope = scope->parent, n_seen++) {
+        for (const struct tmpl_var *var = scope->vars; var; var = var->next, n_seen++) {
             if (var->name == name) {
                 *ret = var->value;
-                return;
+                return tmpl_tick(run, n_seen);
             }
         }
     }
     const struct tmpl_func *func = tmpl_find_func(run->tmpl->names[name]);
     *ret = func ? (struct tmpl_value){ .kind = TMPL_FUNC, .func = func } : tmpl_undef(run->tmpl->names[name]);
+    return tmpl_tick(run, n_seen);
 }
 
 /* ---- arithmetic ---- */
@@ -568,8 +571,7 @@ static bool eval_any(struct tmpl_run *run, const struct tmpl_node *node, struct 
         *ret = node->value;
         return true;
     case TMPL_N_NAME:
-        eval_name(run, node->name, scope, ret);
-        return true;
+        return eval_name(run, node->name, scope, ret);
     case TMPL_N_LIST:
     case TMPL_N_TUPLE:
         return eval_list(run, node, scope, ret);

@@ -79,8 +79,10 @@ FILTER(f_trim)
     UNUSED_ARGS;
     if (!tmpl_to_str(run, in, &s) || (given(argv[0]) && !tmpl_to_str(run, argv[0], &chars)))
         return false;
+    if (!tmpl_tick(run, s.len * (chars.len + 1)))
+        return false;
     *ret = tmpl_str(tmpl_strip(s, given(argv[0]) ? &chars : NULL, true, true));
-    return tmpl_tick(run, s.len);
+    return true;
 }
 
 FILTER(f_string)

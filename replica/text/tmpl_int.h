@@ -16,7 +16,7 @@ enum {
     TMPL_NEST_MAX = 100,      /* of statements and brackets in a source */
     TMPL_DEPTH_MAX = 300,     /* of expressions and macro calls while running */
     TMPL_STEPS_MAX = 1 << 20, /* for short messages; longer ones get one more each TMPL_STEP_BYTES */
-    TMPL_STEP_BYTES = 16,
+    TMPL_STEP_BYTES = 1,
     TMPL_RANGE_MAX = 100000, /* as jinja2's sandbox */
     TMPL_ARGS_MAX = 32,      /* of one call */
     TMPL_PARAMS_MAX = 4,     /* of a filter, test or method */
@@ -174,6 +174,7 @@ struct weir_template {
     struct tmpl_node *body;
     struct weir_str *names; /* by interned number */
     uint32_t n_names, names_cap;
+    uint32_t loop, varargs, kwargs, caller; /* names that the language itself sets */
 };
 
 struct tmpl_parser {

@@ -31,10 +31,10 @@ static bool strip_method(struct tmpl_run *run, struct tmpl_value self, struct tm
 {
     struct weir_str set = { 0 };
 
-    if (given(chars) && !want_str(run, chars, &set))
+    if ((given(chars) && !want_str(run, chars, &set)) || !tmpl_tick(run, self.str.len * (set.len + 1)))
         return false;
     *ret = tmpl_str(tmpl_strip(self.str, given(chars) ? &set : NULL, left, right));
-    return tmpl_tick(run, (self.str.len - ret->str.len) * (set.len + 1));
+    return true;
 }
 
 METHOD(s_strip)
@@ -182,7 +182,7 @@ METHOD(s_split)
     return split_by(run, self.str, by, n_max, ret->list);
 }
 
-/* The last place of `by` in s[0, end), or SIZE_MAX. */
+/* The last place of `by` in s[0, end), or SIZE_MAX. Costs s.len * by.len at worst. */
 static size_t find_last(struct weir_str s, size_t end, struct weir_str by)
 {
     for (size_t i = end; i-- > 0;)
@@ -235,7 +235,8 @@ static bool partition(struct tmpl_run *run, struct tmpl_value self, struct tmpl_
     struct weir_str by = { 0 }, s = self.str;
     size_t at = SIZE_MAX;
 
-    if (!want_str(run, arg, &by) || !tmpl_new_list(run, TMPL_TUPLE, ret) || !tmpl_tick(run, s.len))
+    if (!want_str(run, arg, &by) || !tmpl_new_list(run, TMPL_TUPLE, ret) ||
+        !tmpl_tick(run, s.len * (by.len + 1)))
         return false;
     if (by.len == 0)
         return tmpl_fail(run, WEIR_INVALID, "partition: an empty separator");
@@ -326,7 +327,7 @@ static bool find_method(struct tmpl_run *run, struct tmpl_value self, struct tmp
     struct weir_str what = { 0 }, s = self.str;
     size_t at;
 
-    if (!want_str(run, arg, &what) || !tmpl_tick(run, s.len))
+    if (!want_str(run, arg, &what) || !tmpl_tick(run, last ? s.len * (what.len + 1) : s.len))
         return false;
     if (last) {
         at = what.len ? find_last(s, s.len, what) : s.len;

@@ -10,7 +10,7 @@
 
 #include "replica/text/text_int.h"
 
-enum { NAMES_MAX = 1 << 16 };
+enum { NAMES_MAX = 4096 };
 
 /* ---- what both halves use ---- */
 
@@ -513,6 +513,10 @@ weir_err tmpl_parse(struct weir_template *tmpl, const struct tmpl_token *tokens,
 {
     struct tmpl_parser p = { .tmpl = tmpl, .tokens = tokens, .why = why };
 
+    tmpl->loop = tmpl_intern(&p, WEIR_STR("loop"));
+    tmpl->varargs = tmpl_intern(&p, WEIR_STR("varargs"));
+    tmpl->kwargs = tmpl_intern(&p, WEIR_STR("kwargs"));
+    tmpl->caller = tmpl_intern(&p, WEIR_STR("caller"));
     if (!parse_body(&p, /* words= */ NULL, &tmpl->body) && p.err == WEIR_OK)
         return weir_fail(why, WEIR_CORRUPT, "the template does not end");
     return p.err;

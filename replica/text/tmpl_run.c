@@ -23,10 +23,12 @@ static enum flow flow_of(bool ok)
 
 bool tmpl_set_var(struct tmpl_run *run, struct tmpl_scope *scope, uint32_t name, struct tmpl_value value)
 {
-    for (struct tmpl_var *var = scope->vars; var; var = var->next) {
+    size_t n_seen = 0;
+
+    for (struct tmpl_var *var = scope->vars; var; var = var->next, n_seen++) {
         if (var->name == name) {
             var->value = value;
-            return true;
+            return tmpl_tick(run, n_seen);
         }
     }
     struct tmpl_var *var = weir_arena_alloc(&run->arena, sizeof *var);
@@ -34,7 +36,7 @@ bool tmpl_set_var(struct tmpl_run *run, struct tmpl_scope *scope, uint32_t name,
         return tmpl_fail_mem(run);
     *var = (struct tmpl_var){ name, value, scope->vars };
     scope->vars = var;
-    return true;
+    return tmpl_tick(run, n_seen);
 }
 
 static struct tmpl_scope *new_scope(struct tmpl_run *run, struct tmpl_scope *parent)
@@ -124,19 +126,10 @@ static bool filter_items(struct tmpl_run *run, const struct tmpl_node *node, str
     return true;
 }
 
-static uint32_t name_of(const struct tmpl_run *run, const char *name)
-{
-    for (uint32_t i = 0; i < run->tmpl->n_names; i++)
-        if (weir_str_eq(run->tmpl->names[i], name))
-            return i;
-    return UINT32_MAX; /* no node has it: setting it does no harm */
-}
-
 static enum flow exec_for(struct tmpl_run *run, const struct tmpl_node *node, struct tmpl_scope *scope)
 {
     const struct tmpl_list *items;
     struct tmpl_value over;
-    uint32_t loop_name = name_of(run, "loop");
     struct tmpl_loop *loop = weir_arena_alloc0(&run->arena, sizeof *loop);
 
     if (!loop)
@@ -148,7 +141,7 @@ static enum flow exec_for(struct tmpl_run *run, const struct tmpl_node *node, st
     for (loop->i = 0; loop->i < items->n; loop->i++) {
         struct tmpl_scope *inner = new_scope(run, scope);
         struct tmpl_value self = { .kind = TMPL_LOOP, .loop = loop };
-        if (!inner || !tmpl_set_var(run, inner, loop_name, self) ||
+        if (!inner || !tmpl_set_var(run, inner, run->tmpl->loop, self) ||
             !assign(run, node->target, inner, items->at[loop->i]))
             return FLOW_FAILED;
         enum flow flow = exec_body(run, node->c, inner);
@@ -190,9 +183,9 @@ static bool set_extra(struct tmpl_run *run, const struct tmpl_node *node, const 
             return false;
         }
     }
-    return (!node->takes_varargs || tmpl_set_var(run, scope, name_of(run, "varargs"), varargs)) &&
-           (!node->takes_kwargs || tmpl_set_var(run, scope, name_of(run, "kwargs"), kwargs)) &&
-           (!node->takes_caller || tmpl_set_var(run, scope, name_of(run, "caller"), caller));
+    return (!node->takes_varargs || tmpl_set_var(run, scope, run->tmpl->varargs, varargs)) &&
+           (!node->takes_kwargs || tmpl_set_var(run, scope, run->tmpl->kwargs, kwargs)) &&
+           (!node->takes_caller || tmpl_set_var(run, scope, run->tmpl->caller, caller));
 }
 
 static bool same(struct weir_str a, struct weir_str b)

@@ -199,8 +199,8 @@ static weir_err count_added(struct tok_load *ld, struct weir_str obj, int depth)
 {
     (void)obj;
     (void)depth;
-    if (++ld->tok->n_added > TOK_VOCAB_MAX)
-        return weir_fail(ld->why, WEIR_TOOLARGE, "added_tokens: more than %d", TOK_VOCAB_MAX);
+    if (++ld->tok->n_added > TOK_ADDED_MAX)
+        return weir_fail(ld->why, WEIR_TOOLARGE, "added_tokens: more than %d", TOK_ADDED_MAX);
     return WEIR_OK;
 }
 
@@ -254,7 +254,7 @@ static weir_err index_into(struct tok_load *ld, struct tok_trie *trie, bool norm
     size_t n_bytes = 0;
     weir_err err = keys ? WEIR_OK : WEIR_NOMEM;
 
-    tok_run_init(&run, tok);
+    tok_run_init(&run, tok, TOK_TOKEN_BYTES_MAX);
     for (uint32_t i = 0; err == WEIR_OK && i < tok->n_added; i++) {
         struct weir_str key = tok->added[i].content;
         if (tok->added[i].normalized != normalized)
@@ -266,12 +266,15 @@ static weir_err index_into(struct tok_load *ld, struct tok_trie *trie, bool norm
             err = WEIR_NOMEM;
         keys[i] = (struct weir_str){ kept, key.len };
         n_bytes += key.len;
+        if (err == WEIR_OK && n_bytes > TOK_ADDED_BYTES_MAX)
+            err = WEIR_TOOLARGE;
     }
     tok_run_release(&run);
     if (err == WEIR_OK)
         err = tok_trie_init(trie, n_bytes, &tok->arena);
     if (err != WEIR_OK)
-        return weir_fail(ld->why, err, "no memory for the added tokens");
+        return weir_fail(ld->why, err, "added_tokens: %s",
+                         err == WEIR_NOMEM ? "no memory for them" : "together they are too long");
     /* Special ones first: of equal spellings the first stays. */
     for (int special = 1; special >= 0; special--)
         for (uint32_t i = 0; i < tok->n_added; i++)

@@ -15,7 +15,10 @@ enum {
     TOK_TOKEN_BYTES_MAX = 4096, /* of one token's spelling */
     TOK_STEPS_MAX = 16,         /* of a normalizer, pre-tokenizer or decoder */
     TOK_NEST_MAX = 8,           /* Sequence in Sequence */
-    TOK_BEGIN_MAX = 8,          /* ids in front of a text */
+    TOK_ADDED_MAX = 256 << 10,
+    TOK_ADDED_BYTES_MAX = 8 << 20, /* of all added tokens' spellings */
+    TOK_GROWTH_MAX = 64,           /* how many times longer a text may get before it is cut */
+    TOK_BEGIN_MAX = 8,             /* ids in front of a text */
 };
 #define TOK_FILE_BYTES_MAX ((size_t)256 << 20)
 #define TOK_TEXT_BYTES_MAX ((size_t)1 << 30)
@@ -250,7 +253,8 @@ struct tok_run {
 };
 #define TOK_ODD UINT32_MAX /* a byte token or the unknown token: no cut beside it */
 
-void tok_run_init(struct tok_run *run, const struct weir_tokenizer *tok);
+/* text_len: of the text to come; bounds what normalizing may make of it. */
+void tok_run_init(struct tok_run *run, const struct weir_tokenizer *tok, size_t text_len);
 void tok_run_release(struct tok_run *run);
 /* Each returns false once the run has failed. */
 bool tok_fail(struct tok_run *run, weir_err err, const char *text);
@@ -290,6 +294,11 @@ WEIR_MUST_CHECK weir_err tok_get_str(struct tok_load *ld, struct weir_str obj, c
                                      struct weir_str *ret);
 WEIR_MUST_CHECK weir_err tok_get_bool(struct tok_load *ld, struct weir_str obj, const char *key, bool *ret);
 WEIR_MUST_CHECK weir_err tok_get_size(struct tok_load *ld, struct weir_str obj, const char *key, size_t *ret);
+/* The same from the member's own text; ptr NULL = absent. */
+WEIR_MUST_CHECK weir_err tok_as_str(struct tok_load *ld, struct weir_str raw, const char *key,
+                                    struct weir_str *ret);
+WEIR_MUST_CHECK weir_err tok_as_bool(struct tok_load *ld, struct weir_str raw, const char *key, bool *ret);
+WEIR_MUST_CHECK weir_err tok_as_size(struct tok_load *ld, struct weir_str raw, const char *key, size_t *ret);
 /* {"String": ...} or {"Regex": ...} */
 WEIR_MUST_CHECK weir_err tok_get_pattern(struct tok_load *ld, struct weir_str obj, struct tok_regex **ret_re,
                                          struct weir_str *ret_literal);

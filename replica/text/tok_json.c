@@ -47,14 +47,13 @@ weir_err tok_get_raw(struct tok_load *ld, struct weir_str obj, const char *key, 
     return tok_get_raws(ld, obj, &key, 1, ret);
 }
 
-weir_err tok_get_str(struct tok_load *ld, struct weir_str obj, const char *key, struct weir_str *ret)
+weir_err tok_as_str(struct tok_load *ld, struct weir_str raw, const char *key, struct weir_str *ret)
 {
     struct weir_json j;
-    struct weir_str raw = { 0 }, value;
-    weir_err err = tok_get_raw(ld, obj, key, &raw);
+    struct weir_str value;
 
-    if (err != WEIR_OK || !raw.ptr)
-        return err;
+    if (!raw.ptr)
+        return WEIR_OK;
     weir_json_init(&j, raw.ptr, raw.len, &ld->scratch);
     if (!weir_json_string(&j, &value))
         return weir_fail(ld->why, WEIR_CORRUPT, "\"%s\" is not a string", key);
@@ -62,34 +61,56 @@ weir_err tok_get_str(struct tok_load *ld, struct weir_str obj, const char *key, 
     return WEIR_OK;
 }
 
-weir_err tok_get_bool(struct tok_load *ld, struct weir_str obj, const char *key, bool *ret)
+weir_err tok_get_str(struct tok_load *ld, struct weir_str obj, const char *key, struct weir_str *ret)
 {
-    struct weir_json j;
     struct weir_str raw = { 0 };
     weir_err err = tok_get_raw(ld, obj, key, &raw);
 
-    if (err != WEIR_OK || !raw.ptr)
-        return err;
+    return err == WEIR_OK ? tok_as_str(ld, raw, key, ret) : err;
+}
+
+weir_err tok_as_bool(struct tok_load *ld, struct weir_str raw, const char *key, bool *ret)
+{
+    struct weir_json j;
+    bool value;
+
+    if (!raw.ptr)
+        return WEIR_OK;
     weir_json_init(&j, raw.ptr, raw.len, &ld->scratch);
-    if (!weir_json_bool(&j, ret))
+    if (!weir_json_bool(&j, &value))
         return weir_fail(ld->why, WEIR_CORRUPT, "\"%s\" is not a boolean", key);
+    *ret = value;
     return WEIR_OK;
 }
 
-weir_err tok_get_size(struct tok_load *ld, struct weir_str obj, const char *key, size_t *ret)
+weir_err tok_get_bool(struct tok_load *ld, struct weir_str obj, const char *key, bool *ret)
 {
-    struct weir_json j;
     struct weir_str raw = { 0 };
-    uint64_t value;
     weir_err err = tok_get_raw(ld, obj, key, &raw);
 
-    if (err != WEIR_OK || !raw.ptr)
-        return err;
+    return err == WEIR_OK ? tok_as_bool(ld, raw, key, ret) : err;
+}
+
+weir_err tok_as_size(struct tok_load *ld, struct weir_str raw, const char *key, size_t *ret)
+{
+    struct weir_json j;
+    uint64_t value;
+
+    if (!raw.ptr)
+        return WEIR_OK;
     weir_json_init(&j, raw.ptr, raw.len, &ld->scratch);
     if (!weir_json_u64(&j, &value))
         return weir_fail(ld->why, WEIR_CORRUPT, "\"%s\" is not a count", key);
     *ret = value;
     return WEIR_OK;
+}
+
+weir_err tok_get_size(struct tok_load *ld, struct weir_str obj, const char *key, size_t *ret)
+{
+    struct weir_str raw = { 0 };
+    weir_err err = tok_get_raw(ld, obj, key, &raw);
+
+    return err == WEIR_OK ? tok_as_size(ld, raw, key, ret) : err;
 }
 
 weir_err tok_get_pattern(struct tok_load *ld, struct weir_str obj, struct tok_regex **ret_re,

@@ -267,30 +267,48 @@ static weir_err read_merges(struct tok_load *ld, struct weir_str merges)
 
 /* ---- the rest of the model ---- */
 
-static weir_err check_unsupported(struct tok_load *ld, struct weir_str obj, struct weir_str dropout)
+/* One pass over the model's text, which is most of the file. */
+enum { KIND, VOCAB, MERGES, DROPOUT, UNK, PREFIX, SUFFIX, BYTE_FALLBACK, FUSE_UNK, IGNORE_MERGES, N_MEMBERS };
+static const char *const members[N_MEMBERS] = {
+    "type",
+    "vocab",
+    "merges",
+    "dropout",
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "byte_fallback",
+    "fuse_unk",
+    "ignore_merges",
+};
+
+static weir_err check_unsupported(struct tok_load *ld, const struct weir_str raws[N_MEMBERS])
 {
-    static const char *const affixes[] = { "continuing_subword_prefix", "end_of_word_suffix" };
     struct weir_str kind = { 0 };
-    weir_err err = tok_get_str(ld, obj, "type", &kind);
+    weir_err err = tok_as_str(ld, raws[KIND], "type", &kind);
 
     if (err == WEIR_OK && kind.ptr && !weir_str_eq(kind, "BPE"))
         err = tok_unknown(ld, "model", kind);
-    for (int i = 0; err == WEIR_OK && i < 2; i++) {
+    for (int i = PREFIX; err == WEIR_OK && i <= SUFFIX; i++) {
         struct weir_str affix = { 0 };
-        err = tok_get_str(ld, obj, affixes[i], &affix);
+        err = tok_as_str(ld, raws[i], members[i], &affix);
         if (err == WEIR_OK && affix.len > 0)
-            err = weir_fail(ld->why, WEIR_UNIMPLEMENTED, "model.%s is not supported", affixes[i]);
+            err = weir_fail(ld->why, WEIR_UNIMPLEMENTED, "model.%s is not supported", members[i]);
     }
-    if (err == WEIR_OK && dropout.ptr && !weir_str_eq(dropout, "0.0") && !weir_str_eq(dropout, "0"))
+    if (err == WEIR_OK && raws[DROPOUT].ptr && !weir_str_eq(raws[DROPOUT], "0.0") &&
+        !weir_str_eq(raws[DROPOUT], "0"))
         err = weir_fail(ld->why, WEIR_UNIMPLEMENTED, "model.dropout is not supported");
+    for (int i = VOCAB; err == WEIR_OK && i <= MERGES; i++)
+        if (!raws[i].ptr)
+            err = weir_fail(ld->why, WEIR_CORRUPT, "model.%s is missing", members[i]);
     return err;
 }
 
-static weir_err read_unk(struct tok_load *ld, struct weir_str obj)
+static weir_err read_unk(struct tok_load *ld, struct weir_str raw)
 {
     struct weir_tokenizer *tok = ld->tok;
     struct weir_str unk = { 0 }, key = { 0 };
-    weir_err err = tok_get_str(ld, obj, "unk_token", &unk);
+    weir_err err = tok_as_str(ld, raw, "unk_token", &unk);
 
     tok->unk = -1;
     if (err != WEIR_OK || !unk.ptr)
@@ -306,30 +324,27 @@ static weir_err read_unk(struct tok_load *ld, struct weir_str obj)
 
 weir_err tok_load_model(struct tok_load *ld, struct weir_str obj)
 {
-    static const char *const keys[] = { "vocab", "merges", "dropout" };
-    struct weir_str raws[3] = { 0 };
+    struct weir_str raws[N_MEMBERS] = { 0 };
     struct weir_tokenizer *tok = ld->tok;
     struct entries entries = { 0 };
-    weir_err err = tok_get_raws(ld, obj, keys, 3, raws);
+    weir_err err = tok_get_raws(ld, obj, members, N_MEMBERS, raws);
 
-    if (err == WEIR_OK && (!raws[0].ptr || !raws[1].ptr))
-        err = weir_fail(ld->why, WEIR_CORRUPT, "model.%s is missing", raws[0].ptr ? "merges" : "vocab");
     if (err == WEIR_OK)
-        err = check_unsupported(ld, obj, raws[2]);
+        err = check_unsupported(ld, raws);
     if (err == WEIR_OK)
-        err = tok_get_bool(ld, obj, "byte_fallback", &tok->byte_fallback);
+        err = tok_as_bool(ld, raws[BYTE_FALLBACK], "byte_fallback", &tok->byte_fallback);
     if (err == WEIR_OK)
-        err = tok_get_bool(ld, obj, "fuse_unk", &tok->fuse_unk);
+        err = tok_as_bool(ld, raws[FUSE_UNK], "fuse_unk", &tok->fuse_unk);
     if (err == WEIR_OK)
-        err = tok_get_bool(ld, obj, "ignore_merges", &tok->ignore_merges);
+        err = tok_as_bool(ld, raws[IGNORE_MERGES], "ignore_merges", &tok->ignore_merges);
     if (err == WEIR_OK)
-        err = read_vocab(ld, raws[0], &entries);
+        err = read_vocab(ld, raws[VOCAB], &entries);
     if (err == WEIR_OK)
         err = make_vocab(ld, &entries);
     weir_free(entries.at);
     if (err != WEIR_OK)
         return err;
     index_symbols(tok);
-    err = read_unk(ld, obj);
-    return err == WEIR_OK ? read_merges(ld, raws[1]) : err;
+    err = read_unk(ld, raws[UNK]);
+    return err == WEIR_OK ? read_merges(ld, raws[MERGES]) : err;
 }

@@ -238,7 +238,7 @@ static bool normalize_step(struct tok_run *run, const struct tok_norm_step *step
     *ret = (struct weir_str){ weir_buf_ptr(out), weir_buf_len(out) };
     if (run->err != WEIR_OK)
         return false;
-    return (ok && !out->failed) || tok_fail(run, WEIR_NOMEM, "no memory for the normalized text");
+    return (ok && !out->failed) || tok_fail(run, WEIR_TOOLARGE, "the normalized text is too long");
 }
 
 bool tok_normalize(struct tok_run *run, struct weir_str text, struct weir_str *ret)

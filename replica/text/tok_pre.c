@@ -133,7 +133,7 @@ static bool run_metaspace(struct tok_run *run, uint32_t i_step, struct weir_str 
         i += n + 1;
     }
     if (out->failed)
-        return tok_fail(run, WEIR_NOMEM, "no memory for the text");
+        return tok_fail(run, WEIR_TOOLARGE, "the pre-tokenized text is too long");
     struct weir_str text = { weir_buf_ptr(out), weir_buf_len(out) };
     if (step->behavior == TOK_ISOLATED) /* "split": false */
         return tok_pre(run, i_step + 1, text, is_first);
@@ -150,7 +150,7 @@ static bool run_add_space(struct tok_run *run, uint32_t i_step, struct weir_str 
     weir_buf_addc(out, ' ');
     weir_buf_add(out, slice.ptr, slice.len);
     if (out->failed)
-        return tok_fail(run, WEIR_NOMEM, "no memory for the text");
+        return tok_fail(run, WEIR_TOOLARGE, "the pre-tokenized text is too long");
     return tok_pre(run, i_step + 1, (struct weir_str){ weir_buf_ptr(out), weir_buf_len(out) }, is_first);
 }
 

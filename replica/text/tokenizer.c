@@ -12,14 +12,17 @@
 
 /* ---- a run ---- */
 
-void tok_run_init(struct tok_run *run, const struct weir_tokenizer *tok)
+void tok_run_init(struct tok_run *run, const struct weir_tokenizer *tok, size_t text_len)
 {
+    size_t limit = TOK_GROWTH_MAX * (text_len + 1024);
+
     memset(run, 0, sizeof *run);
     run->tok = tok;
     run->n_max = SIZE_MAX;
-    /* A normalizer's step can make a text longer (a letter becomes up to 18), though not without end. */
     for (int i = 0; i < 2; i++)
-        weir_buf_init(&run->norm_buf[i], 4 * TOK_TEXT_BYTES_MAX);
+        weir_buf_init(&run->norm_buf[i], limit);
+    for (int i = 0; i < TOK_STEPS_MAX; i++)
+        weir_buf_init(&run->step_buf[i], limit);
 }
 
 void tok_run_release(struct tok_run *run)
@@ -105,7 +108,7 @@ weir_err weir_tokenize(const struct weir_tokenizer *tok, struct weir_str text, b
         return weir_fail(why, WEIR_TOOLARGE, "the text has more than %zu bytes", TOK_TEXT_BYTES_MAX);
     if (!weir_utf8_valid(text.ptr, text.len))
         return weir_fail(why, WEIR_INVALID, "the text is not UTF-8");
-    tok_run_init(&run, tok);
+    tok_run_init(&run, tok, text.len);
     run.parse_special = parse_special;
     run.n_max = n_max;
     weir_err err = run_text(&run, text, add_bos, arena, ret);
