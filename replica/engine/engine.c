@@ -1,8 +1,8 @@
 /* engine.c - opens a model and runs its steps: admit, fill, forward, sample, tell.
  *
- *   [N1] A choice's tokens depend on its prompt, parameters, seed, choice and position alone: see kernels.h for the sums and
- *        sample.h for the randomness. Nothing here may look at batch mates when it decides what a token is.
- *   [N2] Each choice ends with exactly one FINISHED, unless it was stopped or its session closed.
+ *   [N1] A choice's tokens depend on its prompt, parameters, seed, choice and position alone: see kernels.h
+ * for the sums and sample.h for the randomness. Nothing here may look at batch mates when it decides what a
+ * token is. [N2] Each choice ends with exactly one FINISHED, unless it was stopped or its session closed.
  * Threads: the step thread, but for open and info. */
 #include <math.h>
 #include <stdio.h>
@@ -98,7 +98,8 @@ weir_err weir_engine_open(const struct weir_engine_opts *opts, struct weir_engin
     weir_err err;
 
     if (opts->backend && strcmp(opts->backend, "cpu") != 0 && strcmp(opts->backend, "auto") != 0)
-        return weir_fail_param(why, "backend", WEIR_INVALID, "backend: `%s` is not auto or cpu", opts->backend);
+        return weir_fail_param(why, "backend", WEIR_INVALID, "backend: `%s` is not auto or cpu",
+                               opts->backend);
     if (opts->tensor_parallel > 1)
         return weir_fail_param(why, "tensor_parallel", WEIR_UNIMPLEMENTED,
                                "tensor_parallel: this build runs a model on one rank");
@@ -129,7 +130,7 @@ void weir_engine_close(struct weir_engine *eng)
     model_close(eng->model);
     weir_backend_close(eng->backend);
     kv_release(&eng->kv);
-    void *const arrays[] = { eng->slots, eng->table, eng->ids,    eng->pos, eng->seq,
+    void *const arrays[] = { eng->slots, eng->table,   eng->ids,    eng->pos, eng->seq,
                              eng->wants, eng->scratch, eng->events, eng->tops };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         weir_free(arrays[i]);
@@ -142,7 +143,8 @@ const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng)
 }
 
 /* ---- a step ---- */
-struct weir_engine_event *event_add(struct weir_engine *eng, int kind, struct weir_session *ses, uint32_t choice)
+struct weir_engine_event *event_add(struct weir_engine *eng, int kind, struct weir_session *ses,
+                                    uint32_t choice)
 {
     struct weir_engine_event *ev = &eng->events[eng->n_events++];
 
@@ -190,7 +192,8 @@ static void sample(struct weir_engine *eng, struct seq *seq, const float *logits
         finish(eng, seq, WEIR_FINISH_LENGTH);
 }
 
-/* The prompt is computed: the other choices share its full pages and get a copy of the last, half-full one. */
+/* The prompt is computed: the other choices share its full pages and get a copy of the last, half-full one.
+ */
 static void fork(struct weir_engine *eng, struct seq *from, struct seq *to)
 {
     uint32_t n_full = from->n_computed / WEIR_KV_BLOCK;
@@ -261,7 +264,8 @@ static void sample_all(struct weir_engine *eng)
     }
 }
 
-weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret, struct weir_why *why)
+weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
+                          struct weir_why *why)
 {
     (void)why;
     *ret = (struct weir_engine_step){ 0 };

@@ -1,11 +1,12 @@
 /* engine.h - a loaded model that serves many sequences at once; a session is one request's timeline.
  *
- * engine = loaded model, KV pool, scheduler. A session holds n choices (sequences) over one prompt. Everything here is
- * called by the step thread alone, except what says "any thread". No I/O, no clock: now_ns comes in as an argument.
+ * engine = loaded model, KV pool, scheduler. A session holds n choices (sequences) over one prompt.
+ * Everything here is called by the step thread alone, except what says "any thread". No I/O, no clock: now_ns
+ * comes in as an argument.
  *
- * The bit law: in every operation the order of summation for an output row depends on weight shape and absolute
- * positions only: never on batch size, chunk edges, thread count, batch mates or cache state. Randomness comes from
- * (seed, choice, position). So a request's tokens are the same alone or in company. */
+ * The bit law: in every operation the order of summation for an output row depends on weight shape and
+ * absolute positions only: never on batch size, chunk edges, thread count, batch mates or cache state.
+ * Randomness comes from (seed, choice, position). So a request's tokens are the same alone or in company. */
 #ifndef WEIR_REPLICA_ENGINE_ENGINE_H
 #define WEIR_REPLICA_ENGINE_ENGINE_H
 
@@ -65,7 +66,8 @@ struct weir_session_params {
     struct weir_str cache_salt;
     void *user; /* comes back with every event */
 };
-/* Queues it. WEIR_FULL: the queue is at its bound, or its worst case exceeds the pool. WEIR_INVALID: a parameter. */
+/* Queues it. WEIR_FULL: the queue is at its bound, or its worst case exceeds the pool. WEIR_INVALID: a
+ * parameter. */
 WEIR_MUST_CHECK weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_params *params,
                                            uint64_t now_ns, struct weir_session **ret, struct weir_why *why);
 /* Frees its blocks at once, wherever it is in its life; its events no longer come. */
@@ -85,12 +87,12 @@ struct weir_engine_event {
     enum { WEIR_EV_STARTED, WEIR_EV_TOKEN, WEIR_EV_FINISHED } kind;
     struct weir_session *session;
     uint32_t choice;
-    int32_t id;             /* TOKEN; an end token is told too, with FINISHED after it */
-    float logprob;          /* of the chosen token, before temperature */
+    int32_t id;                         /* TOKEN; an end token is told too, with FINISHED after it */
+    float logprob;                      /* of the chosen token, before temperature */
     const struct weir_top_logprob *top; /* n_top_logprobs of them, best first; until the next step */
-    enum weir_finish finish; /* FINISHED: once per choice */
-    uint32_t cached_tokens; /* STARTED */
-    uint64_t queue_ns;      /* STARTED */
+    enum weir_finish finish;            /* FINISHED: once per choice */
+    uint32_t cached_tokens;             /* STARTED */
+    uint64_t queue_ns;                  /* STARTED */
 };
 struct weir_engine_step {
     const struct weir_engine_event *events; /* until the next step */
@@ -98,8 +100,8 @@ struct weir_engine_step {
     uint32_t n_prefill, n_decode; /* tokens computed */
 };
 /* One batch: admits, computes, samples. Returns at once with nothing done when there is no work. */
-WEIR_MUST_CHECK weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
-                                          struct weir_why *why);
+WEIR_MUST_CHECK weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns,
+                                          struct weir_engine_step *ret, struct weir_why *why);
 bool weir_engine_has_work(const struct weir_engine *eng);
 
 struct weir_engine_load {

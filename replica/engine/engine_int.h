@@ -21,8 +21,8 @@ struct seq {
     struct weir_session *session;
     enum seq_state state;
     uint32_t choice;
-    int32_t i_slot;   /* row of the engine's table; -1 = none */
-    int32_t *tokens;  /* prompt and output; room for all that may come */
+    int32_t i_slot;  /* row of the engine's table; -1 = none */
+    int32_t *tokens; /* prompt and output; room for all that may come */
     uint32_t n_tokens, n_computed, n_out;
     uint32_t n_pages, n_named; /* pages held; of these, full ones that were published or found */
     struct kv_name chain;      /* the name of the last named page */
@@ -90,6 +90,7 @@ void list_append_session(struct session_list *list, struct weir_session *ses);
 int32_t *seq_table(struct seq *seq);
 
 /* engine.c */
-struct weir_engine_event *event_add(struct weir_engine *eng, int kind, struct weir_session *ses, uint32_t choice);
+struct weir_engine_event *event_add(struct weir_engine *eng, int kind, struct weir_session *ses,
+                                    uint32_t choice);
 
 #endif

@@ -92,7 +92,8 @@ static int32_t find(struct kv *kv, struct kv_name parent, const int32_t *tokens)
 
     for (; i >= 0; i = kv->pages[i].next_in_bucket) {
         struct kv_page *page = &kv->pages[i];
-        if (same(page->name, name) && same(page->parent, parent) && memcmp(page->tokens, tokens, sizeof page->tokens) == 0)
+        if (same(page->name, name) && same(page->parent, parent) &&
+            memcmp(page->tokens, tokens, sizeof page->tokens) == 0)
             return i;
     }
     return -1;

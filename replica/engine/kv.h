@@ -1,10 +1,11 @@
-/* kv.h - the pool of KV pages and the prefix cache over it: who holds which page, and which pages hold which tokens.
+/* kv.h - the pool of KV pages and the prefix cache over it: who holds which page, and which pages hold which
+ * tokens.
  *
- * A page is held (counted), cached (full, findable by its tokens, held by nobody), or free. A full page's name is a hash chain
- * over (salt, tokens so far), so equal names mean equal prefixes of one salt; tokens are compared too. Pure bookkeeping:
- * the numbers in the pages are the model's. Step thread only.
- *   [V1] A page is free, cached or held: never two of these.    [V2] Two salts never share a page.
- *   [V3] Cached pages go when a page is needed, the least recently used first, a chain's end before its start. */
+ * A page is held (counted), cached (full, findable by its tokens, held by nobody), or free. A full page's
+ * name is a hash chain over (salt, tokens so far), so equal names mean equal prefixes of one salt; tokens are
+ * compared too. Pure bookkeeping: the numbers in the pages are the model's. Step thread only. [V1] A page is
+ * free, cached or held: never two of these.    [V2] Two salts never share a page. [V3] Cached pages go when a
+ * page is needed, the least recently used first, a chain's end before its start. */
 #ifndef WEIR_REPLICA_ENGINE_KV_H
 #define WEIR_REPLICA_ENGINE_KV_H
 

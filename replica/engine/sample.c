@@ -1,8 +1,8 @@
 /* sample.c - see sample.h.
  *
  *   [M1] A token outside the kept set is never returned.    [M2] The same arguments give the same token.
- * Cost: one or two passes over the vocabulary. top-p needs the likeliest tokens in order: only those within a few nats of the
- * best are sorted, and more only when they do not hold enough mass. */
+ * Cost: one or two passes over the vocabulary. top-p needs the likeliest tokens in order: only those within a
+ * few nats of the best are sorted, and more only when they do not hold enough mass. */
 #include "replica/engine/sample.h"
 
 #include <math.h>
@@ -69,9 +69,10 @@ static uint32_t keep_top_k(const float *logits, uint32_t n, float best, double t
     }
 }
 
-/* The fewest likeliest whose mass reaches top_p of `total`, sorted. `items` holds `kept` sorted ones, or none yet (0). */
-static uint32_t keep_top_p(const float *logits, uint32_t n, float best, double temperature, double top_p, double total,
-                           uint32_t kept, struct sample_item *items)
+/* The fewest likeliest whose mass reaches top_p of `total`, sorted. `items` holds `kept` sorted ones, or none
+ * yet (0). */
+static uint32_t keep_top_p(const float *logits, uint32_t n, float best, double temperature, double top_p,
+                           double total, uint32_t kept, struct sample_item *items)
 {
     bool given = kept > 0;
 

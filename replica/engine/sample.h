@@ -1,7 +1,9 @@
-/* sample.h - from logits to a token: a pure function of the logits, the parameters and (seed, choice, position).
+/* sample.h - from logits to a token: a pure function of the logits, the parameters and (seed, choice,
+ * position).
  *
- * Order: temperature, top-k, top-p, min-p; each keeps the more probable tokens, ties by the lower id. Temperature 0 is
- * greedy. The uniform number comes from a hash of (seed, choice, position), so a token never depends on batch mates. */
+ * Order: temperature, top-k, top-p, min-p; each keeps the more probable tokens, ties by the lower id.
+ * Temperature 0 is greedy. The uniform number comes from a hash of (seed, choice, position), so a token never
+ * depends on batch mates. */
 #ifndef WEIR_REPLICA_ENGINE_SAMPLE_H
 #define WEIR_REPLICA_ENGINE_SAMPLE_H
 

@@ -1,8 +1,8 @@
 /* sched.c - what the next step computes: who is admitted, whose token, how much of whose prompt.
  *
- *   [H1] Every sequence that decodes gets its token in every step; prompts share what the budget leaves, oldest first, but
- *        never less than a page's worth, so that decoding cannot starve them.
- *   [H2] Nobody overtakes within a class: when the first that waits does not fit, the others wait too. */
+ *   [H1] Every sequence that decodes gets its token in every step; prompts share what the budget leaves,
+ * oldest first, but never less than a page's worth, so that decoding cannot starve them. [H2] Nobody
+ * overtakes within a class: when the first that waits does not fit, the others wait too. */
 #include "replica/engine/engine_int.h"
 
 /* ---- admission ---- */
@@ -95,7 +95,8 @@ void sched_fill(struct weir_engine *eng, uint32_t *ret_prefill, uint32_t *ret_de
     eng->n_tok = eng->n_wants = 0;
     add_decodes(eng);
     *ret_decode = eng->n_tok;
-    budget = eng->opts.step_tokens > eng->n_tok + WEIR_KV_BLOCK ? eng->opts.step_tokens - eng->n_tok : WEIR_KV_BLOCK; /* [H1] */
+    budget = eng->opts.step_tokens > eng->n_tok + WEIR_KV_BLOCK ? eng->opts.step_tokens - eng->n_tok
+                                                                : WEIR_KV_BLOCK; /* [H1] */
     for (struct weir_session *ses = eng->running.first; ses && budget > 0; ses = ses->next) {
         struct seq *seq = &ses->seqs[0];
         if (seq->state != SEQ_PROMPT)

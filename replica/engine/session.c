@@ -1,7 +1,8 @@
 /* session.c - one request's timeline: opened into the queue, closed from anywhere.
  *
- *   [E1] A session's promise covers every page it can come to hold, so a page is there whenever a running one needs it.
- *   [E2] Closing gives back the promise, the slots and every page, whatever state the session is in. */
+ *   [E1] A session's promise covers every page it can come to hold, so a page is there whenever a running one
+ * needs it. [E2] Closing gives back the promise, the slots and every page, whatever state the session is in.
+ */
 #include <string.h>
 
 #include "base/mem.h"
@@ -74,10 +75,12 @@ static uint64_t promise(const struct weir_session_params *p)
     return whole + (p->n_choices - 1) * (whole - shared);
 }
 
-static weir_err check(const struct weir_engine *eng, const struct weir_session_params *p, struct weir_why *why)
+static weir_err check(const struct weir_engine *eng, const struct weir_session_params *p,
+                      struct weir_why *why)
 {
     if (p->n_prompt == 0 || p->n_prompt >= eng->config.n_context)
-        return weir_fail(why, WEIR_INVALID, "a prompt of %u tokens in a context of %u", p->n_prompt, eng->config.n_context);
+        return weir_fail(why, WEIR_INVALID, "a prompt of %u tokens in a context of %u", p->n_prompt,
+                         eng->config.n_context);
     if (p->n_choices == 0 || p->n_choices > eng->opts.n_slots)
         return weir_fail_param(why, "n", WEIR_INVALID, "n must be 1 to %u", eng->opts.n_slots);
     if (p->max_tokens == 0)
@@ -136,13 +139,15 @@ weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_pa
     uint64_t n_pages = promise(&ses->params);
     if (n_pages > eng->kv.n_pages) {
         weir_free(ses);
-        return weir_fail_param(why, "max_tokens", WEIR_INVALID,
-                               "the request could need %llu KV pages, the replica has %u: ask for fewer tokens or choices",
-                               (unsigned long long)n_pages, eng->kv.n_pages);
+        return weir_fail_param(
+            why, "max_tokens", WEIR_INVALID,
+            "the request could need %llu KV pages, the replica has %u: ask for fewer tokens or choices",
+            (unsigned long long)n_pages, eng->kv.n_pages);
     }
     ses->n_promised = (uint32_t)n_pages;
     ses->arrived_ns = now_ns;
-    ses->sample = (struct sample_params){ params->temperature, params->top_p, params->min_p, params->top_k, params->seed };
+    ses->sample = (struct sample_params){ params->temperature, params->top_p, params->min_p, params->top_k,
+                                          params->seed };
     if (!make_seqs(ses)) {
         free_session(ses);
         return weir_fail(why, WEIR_NOMEM, "no memory for a session");
@@ -174,7 +179,8 @@ void weir_session_stop_choice(struct weir_session *ses, uint32_t choice)
     if (choice >= ses->params.n_choices)
         return;
     struct seq *seq = &ses->seqs[choice];
-    /* While it computes the prompt the others still need it; it is only then that a choice has no token yet. */
+    /* While it computes the prompt the others still need it; it is only then that a choice has no token yet.
+     */
     if (seq->state == SEQ_DECODE || seq->state == SEQ_DONE)
         seq_release(seq);
 }

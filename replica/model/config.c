@@ -123,7 +123,8 @@ static void read_rope_scaling(struct weir_json *j, struct model_config *c)
     }
     c->rope.llama3 = weir_str_eq(type, "llama3");
     if (weir_json_ok(j) && type.len && !c->rope.llama3 && !weir_str_eq(type, "default"))
-        weir_json_fail_key(j, "rope_type", WEIR_UNIMPLEMENTED, "the rope type `%.*s` is not supported", WEIR_STR_FMT(type));
+        weir_json_fail_key(j, "rope_type", WEIR_UNIMPLEMENTED, "the rope type `%.*s` is not supported",
+                           WEIR_STR_FMT(type));
 }
 
 static void refuse_if_true(struct weir_json *j, const char *what)
@@ -199,13 +200,14 @@ static weir_err check_shapes(struct model_config *c, struct weir_why *why)
         c->n_kv_head = c->n_head;
     if (!c->d_head)
         c->d_head = c->d_model / c->n_head;
-    if (c->n_head % c->n_kv_head != 0 || c->d_head % 2 != 0 || c->d_head == 0 || c->d_head > 1024 || c->n_head > 4096)
-        return weir_fail(why, WEIR_CORRUPT, "config.json: %u heads over %u key heads of %u don't fit", c->n_head,
-                         c->n_kv_head, c->d_head);
+    if (c->n_head % c->n_kv_head != 0 || c->d_head % 2 != 0 || c->d_head == 0 || c->d_head > 1024 ||
+        c->n_head > 4096)
+        return weir_fail(why, WEIR_CORRUPT, "config.json: %u heads over %u key heads of %u don't fit",
+                         c->n_head, c->n_kv_head, c->d_head);
     for (int i = 0; i < c->n_eos_ids; i++)
         if (c->eos_ids[i] < 0 || (uint32_t)c->eos_ids[i] >= c->n_vocab)
-            return weir_fail_param(why, "eos_token_id", WEIR_CORRUPT, "the end token %d is not in the vocabulary",
-                                   c->eos_ids[i]);
+            return weir_fail_param(why, "eos_token_id", WEIR_CORRUPT,
+                                   "the end token %d is not in the vocabulary", c->eos_ids[i]);
     return WEIR_OK;
 }
 
@@ -226,7 +228,8 @@ static weir_err parse(const char *name, const char *text, size_t len, read_fn *r
             read(&j, key, c);
     weir_err err = weir_json_end(&j, &inner);
     if (err != WEIR_OK)
-        err = weir_fail_param(why, inner.param, err == WEIR_INVALID ? WEIR_CORRUPT : err, "%s: %s", name, inner.text);
+        err = weir_fail_param(why, inner.param, err == WEIR_INVALID ? WEIR_CORRUPT : err, "%s: %s", name,
+                              inner.text);
     weir_arena_release(&arena);
     return err;
 }
@@ -254,7 +257,9 @@ static void read_generation(struct weir_json *j, struct weir_str key, struct mod
 
 weir_err model_config_load(const char *dir, struct model_config *ret, struct weir_why *why)
 {
-    struct model_config c = { .rms_eps = 1e-6f, .rope_theta = 10000, .temperature = NAN, .top_p = NAN, .min_p = NAN, .top_k = -1 };
+    struct model_config c = {
+        .rms_eps = 1e-6f, .rope_theta = 10000, .temperature = NAN, .top_p = NAN, .min_p = NAN, .top_k = -1
+    };
     char *text = NULL;
     size_t len = 0;
     weir_err err = model_read_file(dir, "config.json", CONFIG_BYTES_MAX, &text, &len, why);
@@ -263,7 +268,8 @@ weir_err model_config_load(const char *dir, struct model_config *ret, struct wei
         return err;
     err = parse("config.json", text, len, read_member, &c, why);
     weir_free(text);
-    if (err == WEIR_OK && model_read_file(dir, "generation_config.json", CONFIG_BYTES_MAX, &text, &len, NULL) == WEIR_OK) {
+    if (err == WEIR_OK &&
+        model_read_file(dir, "generation_config.json", CONFIG_BYTES_MAX, &text, &len, NULL) == WEIR_OK) {
         err = parse("generation_config.json", text, len, read_generation, &c, why);
         weir_free(text);
     }

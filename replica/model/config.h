@@ -32,7 +32,7 @@ struct model_config {
 WEIR_MUST_CHECK weir_err model_config_load(const char *dir, struct model_config *ret, struct weir_why *why);
 
 /* The whole of a file, NUL-terminated, at most `max` bytes; weir_free it. WEIR_IO. */
-WEIR_MUST_CHECK weir_err model_read_file(const char *dir, const char *name, size_t max, char **ret, size_t *ret_len,
-                                         struct weir_why *why);
+WEIR_MUST_CHECK weir_err model_read_file(const char *dir, const char *name, size_t max, char **ret,
+                                         size_t *ret_len, struct weir_why *why);
 
 #endif

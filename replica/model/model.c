@@ -54,7 +54,8 @@ static const struct tensor *find(struct loader *ld, const char *name, uint64_t r
         return NULL;
     }
     if (t->n_dims != n_dims || t->dims[0] != rows || (cols && t->dims[1] != cols)) {
-        ld->err = weir_fail_param(ld->why, name, WEIR_CORRUPT, "`%s`: the shape is not the %llu x %llu of config.json", name,
+        ld->err = weir_fail_param(ld->why, name, WEIR_CORRUPT,
+                                  "`%s`: the shape is not the %llu x %llu of config.json", name,
                                   (unsigned long long)rows, (unsigned long long)(cols ? cols : 1));
         return NULL;
     }
@@ -72,8 +73,8 @@ static void *take(struct loader *ld, size_t bytes)
 }
 
 /* A stack of tensors [n_out[i], n_in], packed as one; names are printf formats of the layer. */
-static struct weir_matrix *load_matrix(struct loader *ld, uint32_t n_in, int n_parts, const char *const *names,
-                                       const uint32_t *n_out, int i_layer)
+static struct weir_matrix *load_matrix(struct loader *ld, uint32_t n_in, int n_parts,
+                                       const char *const *names, const uint32_t *n_out, int i_layer)
 {
     struct weir_weights parts[3];
     struct weir_matrix *ret = NULL;
@@ -124,9 +125,10 @@ static void load_layer(struct loader *ld, int i)
     layer->attn_norm = load_vector(ld, name, c->d_model);
     snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", i);
     layer->mlp_norm = load_vector(ld, name, c->d_model);
-    layer->qkv = load_matrix(ld, c->d_model, 3,
-                             (const char *const[]){ "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj" },
-                             (const uint32_t[]){ q, kv, kv }, i);
+    layer->qkv =
+        load_matrix(ld, c->d_model, 3,
+                    (const char *const[]){ "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj" },
+                    (const uint32_t[]){ q, kv, kv }, i);
     layer->out = load_matrix(ld, q, 1, (const char *const[]){ "self_attn.o_proj" }, &c->d_model, i);
     layer->gate_up = load_matrix(ld, c->d_model, 2, (const char *const[]){ "mlp.gate_proj", "mlp.up_proj" },
                                  (const uint32_t[]){ c->d_ffn, c->d_ffn }, i);
@@ -195,8 +197,11 @@ static void load_all(struct loader *ld)
     struct model *m = ld->m;
     const struct model_config *c = &m->config;
 
-    m->embed = load_matrix(ld, c->d_model, 1, (const char *const[]){ "model.embed_tokens.weight" }, &c->n_vocab, -1);
-    m->head = c->tied ? m->embed : load_matrix(ld, c->d_model, 1, (const char *const[]){ "lm_head.weight" }, &c->n_vocab, -1);
+    m->embed =
+        load_matrix(ld, c->d_model, 1, (const char *const[]){ "model.embed_tokens.weight" }, &c->n_vocab, -1);
+    m->head =
+        c->tied ? m->embed
+                : load_matrix(ld, c->d_model, 1, (const char *const[]){ "lm_head.weight" }, &c->n_vocab, -1);
     m->final_norm = load_vector(ld, "model.norm.weight", c->d_model);
     for (uint32_t i = 0; i < c->n_layer && ld->err == WEIR_OK; i++)
         load_layer(ld, (int)i);
@@ -219,7 +224,8 @@ weir_err model_open(const char *dir, const struct model_config *config, struct w
     m->dims = (struct weir_attn_dims){ config->n_head, config->n_kv_head, config->d_head };
     ld.err = safetensors_open(dir, &ld.st, why);
     if (ld.err == WEIR_OK && safetensors_bytes(ld.st) < (uint64_t)config->n_layer * config->d_model)
-        ld.err = weir_fail(why, WEIR_CORRUPT, "%s: config.json promises more layers than there are bytes", dir);
+        ld.err =
+            weir_fail(why, WEIR_CORRUPT, "%s: config.json promises more layers than there are bytes", dir);
     if (ld.err == WEIR_OK) {
         m->layers = weir_calloc(config->n_layer, sizeof *m->layers);
         ld.err = m->layers ? WEIR_OK : weir_fail(why, WEIR_NOMEM, "no memory for the layers");

@@ -16,8 +16,9 @@ struct model_limits {
 };
 
 /* Loads and packs <dir>. The back end outlives the model. WEIR_IO, WEIR_CORRUPT, WEIR_UNIMPLEMENTED, WEIR_NOMEM. */
-WEIR_MUST_CHECK weir_err model_open(const char *dir, const struct model_config *config, struct weir_backend *be,
-                                    const struct model_limits *limits, struct model **ret, struct weir_why *why);
+WEIR_MUST_CHECK weir_err model_open(const char *dir, const struct model_config *config,
+                                    struct weir_backend *be, const struct model_limits *limits,
+                                    struct model **ret, struct weir_why *why);
 void model_close(struct model *m); /* takes NULL */
 
 /* Computes the batch: writes its keys and values, keeps the last hidden states for model_logits. */

@@ -137,8 +137,9 @@ static void read_tensor(struct weir_json *j, struct weir_str name, const char *d
                        WEIR_STR_FMT(name), (unsigned long long)offsets[0], (unsigned long long)offsets[1],
                        (unsigned long long)n_data);
     else if (shape_bytes(&t) != offsets[1] - offsets[0])
-        weir_json_fail(j, WEIR_CORRUPT, "`%.*s`: the shape needs %llu bytes, the offsets give %llu", WEIR_STR_FMT(name),
-                       (unsigned long long)shape_bytes(&t), (unsigned long long)(offsets[1] - offsets[0]));
+        weir_json_fail(j, WEIR_CORRUPT, "`%.*s`: the shape needs %llu bytes, the offsets give %llu",
+                       WEIR_STR_FMT(name), (unsigned long long)shape_bytes(&t),
+                       (unsigned long long)(offsets[1] - offsets[0]));
     else {
         t.data = data + offsets[0];
         list_add(j, list, &t);
@@ -207,7 +208,8 @@ static weir_err load_file(struct safetensors *st, const char *dir, const char *n
                          (unsigned long long)header_len, map->len);
     const char *json = (const char *)map->base + 8;
     uint64_t n_data = map->len - 8 - header_len;
-    err = safetensors_parse_header(json, header_len, json + header_len, n_data, &st->arena, &st->list, &inner);
+    err =
+        safetensors_parse_header(json, header_len, json + header_len, n_data, &st->arena, &st->list, &inner);
     if (err != WEIR_OK)
         return weir_fail_param(why, inner.param, err, "%s: %s", path, inner.text);
     /* A chain over the shards: each link covers the one before. */
@@ -222,7 +224,8 @@ static weir_err load_file(struct safetensors *st, const char *dir, const char *n
 }
 
 /* The shards that the index names, each once. */
-static weir_err load_shards(struct safetensors *st, const char *dir, const char *text, size_t len, struct weir_why *why)
+static weir_err load_shards(struct safetensors *st, const char *dir, const char *text, size_t len,
+                            struct weir_why *why)
 {
     struct weir_json j;
     struct weir_str key, name;

@@ -27,7 +27,8 @@ struct safetensors;
 /* WEIR_IO; WEIR_CORRUPT: the file, the tensor and the offset are named. WEIR_UNIMPLEMENTED: a dtype we don't read. */
 WEIR_MUST_CHECK weir_err safetensors_open(const char *dir, struct safetensors **ret, struct weir_why *why);
 void safetensors_close(struct safetensors *st); /* unmaps; takes NULL */
-const struct tensor *safetensors_find(const struct safetensors *st, const char *name); /* NULL: no such tensor */
+const struct tensor *safetensors_find(const struct safetensors *st,
+                                      const char *name);  /* NULL: no such tensor */
 uint64_t safetensors_bytes(const struct safetensors *st); /* of all tensors */
 /* SHA-256 over the headers and sizes: cheap, and different for any two sets of weights that are laid out differently or
  * were saved with different names. */
@@ -39,8 +40,8 @@ struct tensor_list {
     struct tensor *items;
     size_t n, cap;
 };
-WEIR_MUST_CHECK weir_err safetensors_parse_header(const char *json, size_t len, const char *data, uint64_t n_data,
-                                                  struct weir_arena *arena, struct tensor_list *list,
-                                                  struct weir_why *why);
+WEIR_MUST_CHECK weir_err safetensors_parse_header(const char *json, size_t len, const char *data,
+                                                  uint64_t n_data, struct weir_arena *arena,
+                                                  struct tensor_list *list, struct weir_why *why);
 
 #endif
