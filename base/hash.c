@@ -2,7 +2,8 @@
  *   [H1] base64 decoding takes only what encoding can give: padded, no line breaks, unused bits zero. */
 #include "base/hash.h"
 
-#include <openssl/sha.h>
+#include <openssl/evp.h>
+#include <pthread.h>
 #include <xxhash.h>
 
 #include "base/err.h"
@@ -22,9 +23,21 @@ uint64_t weir_hash_mix(uint64_t hash, uint64_t value)
     return x ^ (x >> 31);
 }
 
+/* Looked up once: OpenSSL 3 otherwise finds the algorithm by name, under a lock, for every digest, which costs more than
+ * the digest of a key does. Lives as long as the process. */
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static EVP_MD *sha256_md;
+
+static void sha256_fetch(void)
+{
+    sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
+    WEIR_BUG_ON(!sha256_md);
+}
+
 void weir_sha256(const void *data, size_t len, uint8_t ret[32])
 {
-    WEIR_BUG_ON(!SHA256(data, len, ret));
+    WEIR_BUG_ON(pthread_once(&sha256_once, sha256_fetch) != 0);
+    WEIR_BUG_ON(!EVP_Digest(data, len, ret, NULL, sha256_md, NULL));
 }
 
 void weir_hex(const uint8_t *data, size_t len, char *ret)

@@ -68,7 +68,8 @@ static void refuse(struct weir_http_req *http, weir_err err, const struct weir_w
 
 /* ---- before the body ---- */
 static weir_err check_head(struct weir_gateway *g, const struct weir_http_req *http, const struct path *path,
-                           struct weir_arena *arena, struct weir_str *ret_account, struct weir_why *why)
+                           bool with_key, struct weir_arena *arena, struct weir_str *ret_account,
+                           struct weir_why *why)
 {
     struct weir_str type = weir_http_header(http, "content-type");
     static const char json[] = "application/json";
@@ -83,19 +84,29 @@ static weir_err check_head(struct weir_gateway *g, const struct weir_http_req *h
         if (!weir_str_eq_nocase(essence, json) || !ends)
             return weir_fail_param(why, "content-type", WEIR_MEDIATYPE, "content-type must be %s", json);
     }
-    if (!path->needs_key)
+    if (!path->needs_key || !with_key)
         return WEIR_OK;
     return weir_keys_check(g->opts.keys, weir_http_header(http, "authorization"), arena, ret_account, why);
 }
 
+/* start_call checks the key itself: for a small body that is soon enough, and looks the key up once instead of twice. */
+static bool key_can_wait(const struct path *path, const struct weir_http_req *http)
+{
+    struct weir_str length = weir_http_header(http, "content-length");
+    bool is_call = path && (path->route == ROUTE_CHAT || path->route == ROUTE_COMPLETION);
+
+    return is_call && length.len > 0 && length.len <= 4; /* the parser saw to it that these are digits */
+}
+
 static void on_head(void *ctx, struct weir_http_req *http)
 {
+    const struct path *path = find_path(http->path);
     struct weir_arena arena;
     struct weir_str account;
     struct weir_why why = { 0 };
 
     weir_arena_init(&arena, 0);
-    weir_err err = check_head(ctx, http, find_path(http->path), &arena, &account, &why);
+    weir_err err = check_head(ctx, http, path, !key_can_wait(path, http), &arena, &account, &why);
     weir_arena_release(&arena);
     if (err != WEIR_OK)
         refuse(http, err, &why);
@@ -117,7 +128,7 @@ static weir_err fill(struct weir_gateway *g, struct weir_request *req, const str
                      const struct path *path, struct weir_answer_opts *ret_opts, struct weir_why *why)
 {
     struct weir_str session = weir_http_header(http, "x-multi-turn-session-id");
-    weir_err err = check_head(g, http, path, &req->arena, &req->account, why);
+    weir_err err = check_head(g, http, path, /* with_key= */ true, &req->arena, &req->account, why);
 
     if (session.len == 0)
         session = weir_http_header(http, "x-session-affinity");

@@ -68,6 +68,10 @@ def test_paths_methods_and_keys(fleet, router):
         status, body, fields = ask("GET", "/v1/models", headers)
         assert status == 401 and json.loads(body)["error"]["code"] == "invalid_api_key"
         assert fields["www-authenticate"] == "Bearer"
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions")):
+        for body in (b"{}", b" " * 20000):  # a key is asked for whatever the body
+            assert ask(method, path, {"content-type": "application/json"}, body)[0] == 401
+            connection.close()
     status, body, _ = post(fleet, router, "a=b", headers={"content-type": "application/x-www-form-urlencoded"})
     assert status == 415
 
