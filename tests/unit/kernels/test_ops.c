@@ -1,0 +1,585 @@
+/* test_ops.c - each operation of the CPU back end against its float64 twin, and the bit law: a row's bits are the same
+ * whatever the batch, the cut and the number of threads. With every instruction set that this machine has.
+ *
+ * Memory that an operation must not read is NaN; memory that it must not write is watched. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "base/mem.h"
+#include "kernels/kernels.h"
+#include "kernels/ref.h"
+
+#define POISON 40       /* floats behind every buffer */
+#define TOLERANCE 1e-12 /* normalised squared error; f32 sums of some hundred numbers stay far below */
+#define CLOSE_ENOUGH(got, wanted, n) assert_true(weir_ref_nmse(got, wanted, n) < TOLERANCE)
+
+static uint64_t random_state;
+
+static uint64_t random_bits(void)
+{
+    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+    return random_state >> 33;
+}
+
+static uint32_t random_below(uint32_t n)
+{
+    return (uint32_t)(random_bits() % n);
+}
+
+static float random_float(void)
+{
+    return (float)random_bits() * 0x1p-30f - 1.0f;
+}
+
+/* ---- buffers with poison behind them ---- */
+static float *floats(struct weir_backend *be, size_t n, bool filled)
+{
+    float *ret = be->alloc(be, (n + POISON) * sizeof *ret);
+
+    assert_non_null(ret);
+    assert_int_equal((uintptr_t)ret % 64, 0);
+    for (size_t i = 0; i < n + POISON; i++)
+        ret[i] = filled && i < n ? random_float() : NAN;
+    return ret;
+}
+
+static void check_poison(const float *buffer, size_t n)
+{
+    for (size_t i = n; i < n + POISON; i++)
+        assert_true(isnan(buffer[i]));
+}
+
+static double *doubles(const float *from, size_t n)
+{
+    double *ret = weir_calloc(n + 1, sizeof *ret);
+
+    for (size_t i = 0; from && i < n; i++)
+        ret[i] = from[i];
+    return ret;
+}
+
+/* ---- the instruction sets ---- */
+static struct weir_backend *open_cpu(const char *isa, uint32_t n_threads)
+{
+    struct weir_backend *be = NULL;
+    struct weir_why why;
+    char name[64];
+
+    assert_int_equal(setenv("WEIR_CPU", isa, 1), 0);
+    assert_int_equal(weir_backend_cpu_open(n_threads, &be, &why), WEIR_OK);
+    snprintf(name, sizeof name, "cpu %s", isa);
+    if (strncmp(be->name, name, strlen(name)) == 0)
+        return be;
+    print_message("%s: this machine has only %s\n", isa, be->name);
+    weir_backend_close(be);
+    return NULL;
+}
+
+static void on_each_isa(void (*fn)(struct weir_backend *one, struct weir_backend *two,
+                                   struct weir_backend *three))
+{
+    static const char *const isas[] = { "generic", "avx2", "avx512" };
+
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        struct weir_backend *one = open_cpu(isas[i], 1), *two = open_cpu(isas[i], 2),
+                            *three = open_cpu(isas[i], 3);
+        random_state = 7;
+        if (one)
+            fn(one, two, three);
+        weir_backend_close(one);
+        weir_backend_close(two);
+        weir_backend_close(three);
+    }
+}
+
+/* ---- weights of a dtype ---- */
+static uint16_t to_bf16(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+
+/* Random weights at an odd address, with NaN bytes on both sides; `values` gets what they mean. */
+static void *make_weights(enum weir_dtype dtype, size_t n, double *values, const char **ret_data)
+{
+    size_t size = weir_dtype_size(dtype);
+    char *memory = weir_alloc(n * size + 128), *data = memory + 63;
+
+    memset(memory, 0xff, n * size + 128);
+    for (size_t i = 0; i < n; i++) {
+        float x = random_float();
+        /* 0x2c00 to 0x3bff: f16 numbers from 1/16 to 1 */
+        uint16_t half = dtype == WEIR_BF16
+                            ? to_bf16(x)
+                            : (uint16_t)((random_bits() & 1 ? 0x8000 : 0) | (0x2c00 + random_below(0x1000)));
+        if (dtype == WEIR_F32)
+            memcpy(data + 4 * i, &x, 4);
+        else
+            memcpy(data + 2 * i, &half, 2);
+        values[i] = dtype == WEIR_F32 ? x : weir_half_to_f32(half, dtype);
+    }
+    *ret_data = data;
+    return memory;
+}
+
+struct matrix_case {
+    uint32_t n_in, n_out[3];
+    int n_parts;
+    enum weir_dtype dtypes[3];
+};
+
+static const struct matrix_case matrices[] = {
+    { 1, { 1 }, 1, { WEIR_F32 } },
+    { 7, { 5 }, 1, { WEIR_BF16 } },
+    { 33, { 100 }, 1, { WEIR_F16 } },
+    { 64, { 48 }, 1, { WEIR_BF16 } },
+    { 129, { 17 }, 1, { WEIR_F32 } },
+    { 96, { 64, 32, 32 }, 3, { WEIR_BF16, WEIR_BF16, WEIR_BF16 } },
+    { 40, { 3, 50, 21 }, 3, { WEIR_BF16, WEIR_F32, WEIR_F16 } },
+    { 256, { 33 }, 1, { WEIR_BF16 } },
+    { 515, { 160 }, 1, { WEIR_BF16 } },
+    { 515, { 170 }, 1, { WEIR_F32 } },
+};
+#define N_MATRICES (sizeof matrices / sizeof *matrices)
+
+static struct weir_matrix *make_matrix(struct weir_backend *be, const struct matrix_case *c,
+                                       double **ret_values, uint32_t *ret_n_out)
+{
+    struct weir_weights parts[3];
+    void *memory[3];
+    struct weir_matrix *m = NULL;
+    uint32_t n_out = 0;
+
+    for (int i = 0; i < c->n_parts; i++)
+        n_out += c->n_out[i];
+    *ret_values = weir_calloc((size_t)n_out * c->n_in, sizeof **ret_values);
+    n_out = 0;
+    for (int i = 0; i < c->n_parts; i++) {
+        const char *data = NULL;
+        memory[i] = make_weights(c->dtypes[i], (size_t)c->n_out[i] * c->n_in,
+                                 *ret_values + (size_t)n_out * c->n_in, &data);
+        parts[i] = (struct weir_weights){ data, c->dtypes[i], c->n_out[i] };
+        n_out += c->n_out[i];
+    }
+    assert_int_equal(be->pack(be, parts, c->n_parts, c->n_in, &m), WEIR_OK);
+    for (int i = 0; i < c->n_parts; i++)
+        weir_free(memory[i]); /* not needed afterwards */
+    *ret_n_out = n_out;
+    return m;
+}
+
+/* ---- linear ---- */
+static void linear_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    static const uint32_t n_toks[] = { 1, 2, 3, 5, 8, 9, 17, 33 };
+    struct weir_backend *const all[] = { one, two, three };
+
+    for (size_t i = 0; i < N_MATRICES * 8 * 2; i++) {
+        const struct matrix_case *c = &matrices[i / 16];
+        uint32_t n_tok = n_toks[i / 2 % 8], n_out = 0;
+        int add = (int)(i % 2);
+        struct weir_backend *be = all[i % 3];
+        double *w = NULL;
+        struct weir_matrix *m = make_matrix(be, c, &w, &n_out);
+        float *x = floats(be, (size_t)n_tok * c->n_in, true);
+        float *out = floats(be, (size_t)n_tok * n_out, add);
+        double *xd = doubles(x, (size_t)n_tok * c->n_in),
+               *wanted = doubles(add ? out : NULL, (size_t)n_tok * n_out);
+        for (uint32_t t = 0; t < n_tok; t++)
+            weir_ref_linear(wanted + (size_t)t * n_out, xd + (size_t)t * c->n_in, w, c->n_in, n_out, add);
+        be->linear(be, out, x, m, n_tok, add);
+        CLOSE_ENOUGH(out, wanted, (uint64_t)n_tok * n_out);
+        check_poison(out, (size_t)n_tok * n_out);
+        be->free(be, x);
+        be->free(be, out);
+        be->unpack(be, m);
+        weir_free(xd);
+        weir_free(wanted);
+        weir_free(w);
+    }
+}
+
+/* [B1] Any number of tokens, cut anywhere, on any number of threads: the same bits. */
+static void linear_bits(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    enum { N_TOK = 41 };
+    struct weir_backend *const all[] = { one, two, three };
+
+    for (size_t i = 0; i < N_MATRICES; i++) {
+        const struct matrix_case *c = &matrices[i];
+        uint32_t n_out = 0;
+        double *w = NULL;
+        struct weir_matrix *m = make_matrix(one, c, &w, &n_out);
+        float *x = floats(one, (size_t)N_TOK * c->n_in, true),
+              *whole = floats(one, (size_t)N_TOK * n_out, false);
+        float *cut = floats(one, (size_t)N_TOK * n_out, false);
+        one->linear(one, whole, x, m, N_TOK, /* add= */ 0);
+        for (uint32_t step = 1; step <= 20; step++)
+            for (int b = 0; b < 3; b++) {
+                for (uint32_t t = 0; t < N_TOK; t += step)
+                    all[b]->linear(all[b], cut + (size_t)t * n_out, x + (size_t)t * c->n_in, m,
+                                   N_TOK - t < step ? N_TOK - t : step, /* add= */ 0);
+                assert_memory_equal(cut, whole, (size_t)N_TOK * n_out * sizeof *cut);
+            }
+        one->free(one, x);
+        one->free(one, whole);
+        one->free(one, cut);
+        one->unpack(one, m);
+        weir_free(w);
+    }
+}
+
+/* ---- embed, norm, silu, f16 ---- */
+static void embed_exact(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    struct weir_backend *const all[] = { one, two, three };
+
+    for (size_t i = 0; i < N_MATRICES; i++) {
+        struct weir_backend *be = all[i % 3];
+        uint32_t n_out = 0, n_in = matrices[i].n_in;
+        double *w = NULL;
+        struct weir_matrix *m = make_matrix(be, &matrices[i], &w, &n_out);
+        float *out = floats(be, (size_t)9 * n_in, false);
+        int32_t ids[9];
+        for (int t = 0; t < 9; t++)
+            ids[t] = t == 0 ? (int32_t)n_out - 1 : (int32_t)random_below(n_out);
+        be->embed(be, out, m, ids, 9);
+        for (size_t t = 0; t < 9; t++)
+            for (size_t k = 0; k < n_in; k++)
+                assert_true(out[t * n_in + k] == (float)w[(size_t)ids[t] * n_in + k]);
+        check_poison(out, (size_t)9 * n_in);
+        be->free(be, out);
+        be->unpack(be, m);
+        weir_free(w);
+    }
+}
+
+static void rmsnorm_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    static const uint32_t widths[] = { 1, 3, 16, 31, 64, 100, 515 };
+    struct weir_backend *const all[] = { one, two, three };
+
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        uint32_t n = widths[i], n_tok = 7;
+        struct weir_backend *be = all[i % 3];
+        float *x = floats(be, (size_t)n_tok * n, true), *weight = floats(be, n, true);
+        float *out = floats(be, (size_t)n_tok * n, false), *alone = floats(be, n, false);
+        memset(x, 0, n * sizeof *x); /* a row of zeros: eps keeps it finite */
+        double *wanted = doubles(x, (size_t)n_tok * n), *wd = doubles(weight, n);
+        for (uint32_t t = 0; t < n_tok; t++)
+            weir_ref_rmsnorm(wanted + (size_t)t * n, wanted + (size_t)t * n, wd, n, 1e-5);
+        be->rmsnorm(be, out, x, weight, n_tok, n, 1e-5f);
+        CLOSE_ENOUGH(out, wanted, (uint64_t)n_tok * n);
+        check_poison(out, (size_t)n_tok * n);
+        one->rmsnorm(one, alone, x + (size_t)5 * n, weight, 1, n, 1e-5f);
+        assert_memory_equal(alone, out + (size_t)5 * n, n * sizeof *out);
+        be->rmsnorm(be, x, x, weight, n_tok, n, 1e-5f); /* in place */
+        assert_memory_equal(x, out, (size_t)n_tok * n * sizeof *out);
+        be->free(be, x);
+        be->free(be, weight);
+        be->free(be, out);
+        be->free(be, alone);
+        weir_free(wanted);
+        weir_free(wd);
+    }
+}
+
+static void silu_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    static const uint32_t widths[] = { 1, 15, 16, 17, 100, 515 };
+    struct weir_backend *const all[] = { one, two, three };
+
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        uint32_t n = widths[i], n_tok = 5;
+        struct weir_backend *be = all[i % 3];
+        float *x = floats(be, (size_t)n_tok * 2 * n, true), *out = floats(be, (size_t)n_tok * n, false);
+        for (size_t k = 0; k < (size_t)n_tok * 2 * n; k++)
+            x[k] *= k % 3 == 0 ? 120.0f : 5.0f; /* far into both tails of the exponential */
+        x[0] = 0;
+        double *xd = doubles(x, (size_t)n_tok * 2 * n), *wanted = doubles(NULL, (size_t)n_tok * n);
+        for (uint32_t t = 0; t < n_tok; t++)
+            weir_ref_silu_mul(wanted + (size_t)t * n, xd + (size_t)t * 2 * n, n);
+        be->silu_mul(be, out, x, n_tok, n);
+        CLOSE_ENOUGH(out, wanted, (uint64_t)n_tok * n);
+        check_poison(out, (size_t)n_tok * n);
+        /* Each number on its own scale, the small ones too. */
+        for (size_t k = 0; k < (size_t)n_tok * n; k++)
+            assert_true(fabs(out[k] - wanted[k]) <= 1e-6 * fabs(wanted[k]) + 1e-30);
+        be->free(be, x);
+        be->free(be, out);
+        weir_free(xd);
+        weir_free(wanted);
+    }
+}
+
+static void test_half_numbers_are_exact(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        uint32_t exponent = bits >> 10 & 31, mantissa = bits & 1023;
+        double sign = bits & 0x8000 ? -1 : 1;
+        float got = weir_half_to_f32((uint16_t)bits, WEIR_F16);
+        if (exponent == 31)
+            assert_true(mantissa ? isnan(got) : isinf(got) && (got > 0) == (sign > 0));
+        else
+            assert_true(got == sign * (exponent ? ldexp(1 + mantissa / 1024.0, (int)exponent - 15)
+                                                : ldexp(mantissa / 1024.0, -14)));
+    }
+    assert_true(weir_half_to_f32(0x3f80, WEIR_BF16) == 1.0f);
+    assert_true(weir_half_to_f32(0xc049, WEIR_BF16) == -3.140625f);
+}
+
+/* ---- keys, values, attention: two sequences whose pages lie scattered among pages of NaN ---- */
+enum { N_SEQ = 3, N_BLOCK_MAX = 6, N_PAGES = 24, N_CONTEXT = N_BLOCK_MAX * WEIR_KV_BLOCK };
+
+struct attn_case {
+    struct weir_attn_dims dims;
+    struct weir_backend *be;
+    struct weir_kv_pages kv;
+    float *cos, *sin;
+    int32_t table[N_SEQ * N_BLOCK_MAX];
+    double *k[N_SEQ], *v[N_SEQ]; /* plain, rotated: what the pages must hold */
+};
+
+static size_t page_floats(const struct attn_case *c)
+{
+    return (size_t)c->dims.n_kv_head * WEIR_KV_BLOCK * c->dims.d_head;
+}
+
+static uint32_t qkv_width(const struct attn_case *c)
+{
+    return (c->dims.n_head + 2 * c->dims.n_kv_head) * c->dims.d_head;
+}
+
+static void attn_init(struct attn_case *c, struct weir_backend *be, uint32_t n_head, uint32_t n_kv,
+                      uint32_t d)
+{
+    *c = (struct attn_case){ .dims = { n_head, n_kv, d }, .be = be };
+    c->kv.k = floats(be, N_PAGES * page_floats(c), false);
+    c->kv.v = floats(be, N_PAGES * page_floats(c), false);
+    c->cos = floats(be, (size_t)N_CONTEXT * d / 2, true);
+    c->sin = floats(be, (size_t)N_CONTEXT * d / 2, true);
+    for (int i = 0; i < N_SEQ * N_BLOCK_MAX; i++)
+        c->table[i] = (i * 7 + 5) % N_PAGES; /* distinct: 7 and 24 have no common factor */
+    for (int i = 0; i < N_SEQ; i++) {
+        c->k[i] = weir_calloc((size_t)N_CONTEXT * n_kv * d, sizeof(double));
+        c->v[i] = weir_calloc((size_t)N_CONTEXT * n_kv * d, sizeof(double));
+    }
+}
+
+static void attn_release(struct attn_case *c)
+{
+    c->be->free(c->be, c->kv.k);
+    c->be->free(c->be, c->kv.v);
+    c->be->free(c->be, c->cos);
+    c->be->free(c->be, c->sin);
+    for (int i = 0; i < N_SEQ; i++) {
+        weir_free(c->k[i]);
+        weir_free(c->v[i]);
+    }
+}
+
+/* Stores the tokens through rope_store and remembers in float64 what must come of it; checks q. */
+static void store_tokens(struct attn_case *c, struct weir_backend *be, const struct weir_batch *batch,
+                         float *qkv)
+{
+    uint32_t d = c->dims.d_head, n_q = c->dims.n_head, n_kv = c->dims.n_kv_head, width = qkv_width(c);
+    double *wanted = doubles(qkv, (size_t)batch->n_tok * width);
+
+    be->rope_store(be, qkv, c->cos, c->sin, &c->kv, batch, &c->dims);
+    for (uint32_t t = 0; t < batch->n_tok; t++) {
+        size_t pos = (size_t)batch->pos[t];
+        double *cos = doubles(c->cos + pos * (d / 2), d / 2), *sin = doubles(c->sin + pos * (d / 2), d / 2);
+        double *row = wanted + (size_t)t * width;
+        for (uint32_t h = 0; h < n_q + n_kv; h++)
+            weir_ref_rope(row + (size_t)h * d, cos, sin, d);
+        CLOSE_ENOUGH(qkv + (size_t)t * width, row, (uint64_t)n_q * d);
+        memcpy(c->k[batch->seq[t]] + pos * n_kv * d, row + (size_t)n_q * d,
+               (size_t)n_kv * d * sizeof(double));
+        memcpy(c->v[batch->seq[t]] + pos * n_kv * d, row + (size_t)(n_q + n_kv) * d,
+               (size_t)n_kv * d * sizeof(double));
+        weir_free(cos);
+        weir_free(sin);
+    }
+    weir_free(wanted);
+}
+
+static void check_attention(const struct attn_case *c, const struct weir_batch *batch, const float *qkv,
+                            const float *out)
+{
+    uint32_t d = c->dims.d_head, n_q = c->dims.n_head;
+    double *wanted = doubles(NULL, (size_t)n_q * d);
+
+    for (uint32_t t = 0; t < batch->n_tok; t++) {
+        int32_t s = batch->seq[t];
+        double *q = doubles(qkv + (size_t)t * qkv_width(c), (size_t)n_q * d);
+        weir_ref_attention(wanted, q, c->k[s], c->v[s], (uint32_t)batch->pos[t] + 1, &c->dims, 0.3);
+        CLOSE_ENOUGH(out + (size_t)t * n_q * d, wanted, (uint64_t)n_q * d);
+        weir_free(q);
+    }
+    weir_free(wanted);
+}
+
+/* Sequences grow by uneven chunks, mixed in one batch as a step mixes them; then every token again, alone. */
+static void attention_case(struct weir_backend *const all[3], uint32_t n_head, uint32_t n_kv, uint32_t d)
+{
+    static const int chunks[][N_SEQ] = { { 1, 0, 17 },  { 33, 5, 1 },  { 1, 1, 1 },
+                                         { 14, 3, 16 }, { 20, 0, 40 }, { 0, 23, 0 } };
+    struct attn_case c;
+    int32_t at[N_SEQ] = { 0 }, pos[96], seq[96];
+
+    attn_init(&c, all[0], n_head, n_kv, d);
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+        struct weir_batch batch = { 0, NULL, pos, seq, c.table, N_BLOCK_MAX };
+        for (int32_t s = N_SEQ - 1; s >= 0; s--)
+            for (int n = 0; n < chunks[i][s]; n++) {
+                pos[batch.n_tok] = at[s]++;
+                seq[batch.n_tok++] = s;
+            }
+        size_t n_out = (size_t)batch.n_tok * n_head * d;
+        float *qkv = floats(c.be, (size_t)batch.n_tok * qkv_width(&c), true),
+              *out = floats(c.be, n_out, false);
+        float *again = floats(c.be, n_out, false);
+        store_tokens(&c, all[i % 3], &batch, qkv);
+        all[0]->attention(all[0], out, qkv, &c.kv, &batch, &c.dims, 0.3f);
+        check_attention(&c, &batch, qkv, out);
+        check_poison(out, n_out);
+        for (int b = 1; b < 3; b++) { /* threads */
+            all[b]->attention(all[b], again, qkv, &c.kv, &batch, &c.dims, 0.3f);
+            assert_memory_equal(again, out, n_out * sizeof *out);
+        }
+        for (uint32_t step = 1; step < 12; step += 3) /* [B2] cut anywhere */
+            for (uint32_t t = 0; t < batch.n_tok; t += step) {
+                struct weir_batch part = { batch.n_tok - t < step ? batch.n_tok - t : step,
+                                           NULL,
+                                           pos + t,
+                                           seq + t,
+                                           c.table,
+                                           N_BLOCK_MAX };
+                all[0]->attention(all[0], again, qkv + (size_t)t * qkv_width(&c), &c.kv, &part, &c.dims,
+                                  0.3f);
+                assert_memory_equal(again, out + (size_t)t * n_head * d,
+                                    (size_t)part.n_tok * n_head * d * sizeof *out);
+            }
+        c.be->free(c.be, qkv);
+        c.be->free(c.be, out);
+        c.be->free(c.be, again);
+    }
+    attn_release(&c);
+}
+
+static void attention_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    struct weir_backend *const all[] = { one, two, three };
+
+    attention_case(all, 1, 1, 2);
+    attention_case(all, 4, 2, 16);
+    attention_case(all, 3, 3, 20);
+    attention_case(all, 8, 4, 32);
+    attention_case(all, 14, 2, 64);
+    attention_case(all, 6, 1, 80);
+    attention_case(all, 2, 2, 128);
+}
+
+/* Scores far apart: the largest alone counts, and nothing overflows. */
+static void attention_extremes(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    struct attn_case c;
+    int32_t pos[40], seq[40];
+    struct weir_batch batch = { 40, NULL, pos, seq, c.table, N_BLOCK_MAX };
+
+    (void)three;
+    attn_init(&c, one, 2, 1, 16);
+    for (int i = 0; i < 40; i++) {
+        pos[i] = i;
+        seq[i] = 1;
+    }
+    float *qkv = floats(one, (size_t)40 * qkv_width(&c), true), *out = floats(one, 40 * 32, false);
+    for (size_t i = 0; i < (size_t)40 * qkv_width(&c); i++)
+        qkv[i] *= i % qkv_width(&c) < 48 ? 100.0f : 1.0f; /* scores of some tens of thousands */
+    store_tokens(&c, two, &batch, qkv);
+    two->attention(two, out, qkv, &c.kv, &batch, &c.dims, 0.3f);
+    for (int t = 0; t < 40; t++)
+        for (int i = 0; i < 32; i++)
+            assert_true(isfinite(out[t * 32 + i]) && fabsf(out[t * 32 + i]) <= 1.001f);
+    one->free(one, qkv);
+    one->free(one, out);
+    attn_release(&c);
+}
+
+static void copy_page_copies(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    struct attn_case c;
+
+    (void)three;
+    attn_init(&c, one, 4, 2, 20);
+    size_t n = page_floats(&c);
+    for (size_t i = 0; i < n; i++) {
+        c.kv.k[3 * n + i] = random_float();
+        c.kv.v[3 * n + i] = random_float();
+    }
+    two->copy_page(two, &c.kv, &c.dims, 3, 11);
+    assert_memory_equal(c.kv.k + 11 * n, c.kv.k + 3 * n, n * sizeof(float));
+    assert_memory_equal(c.kv.v + 11 * n, c.kv.v + 3 * n, n * sizeof(float));
+    for (size_t i = 0; i < N_PAGES * n; i++)
+        if (i / n != 3 && i / n != 11)
+            assert_true(isnan(c.kv.k[i]) && isnan(c.kv.v[i]));
+    attn_release(&c);
+}
+
+static void pack_without_memory(struct weir_backend *one, struct weir_backend *two,
+                                struct weir_backend *three)
+{
+    struct weir_weights part = { "0123456789abcdef", WEIR_F32, 2 };
+    struct weir_matrix *m = NULL;
+    weir_err err = WEIR_NOMEM;
+
+    (void)two;
+    (void)three;
+    for (long n = 0; err != WEIR_OK; n++) {
+        weir_test_alloc_budget(n);
+        err = one->pack(one, &part, 1, 2, &m);
+        weir_test_alloc_budget(-1);
+        assert_true(err == WEIR_OK ? m != NULL : err == WEIR_NOMEM && m == NULL);
+    }
+    one->unpack(one, m);
+    one->unpack(one, NULL);
+}
+
+#define TEST(name)                                                                                           \
+    static void test_##name(void **state)                                                                    \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        on_each_isa(name);                                                                                   \
+    }
+TEST(linear_close)
+TEST(linear_bits)
+TEST(embed_exact)
+TEST(rmsnorm_close)
+TEST(silu_close)
+TEST(attention_close)
+TEST(attention_extremes)
+TEST(copy_page_copies)
+TEST(pack_without_memory)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear_close),     cmocka_unit_test(test_linear_bits),
+        cmocka_unit_test(test_embed_exact),      cmocka_unit_test(test_rmsnorm_close),
+        cmocka_unit_test(test_silu_close),       cmocka_unit_test(test_half_numbers_are_exact),
+        cmocka_unit_test(test_attention_close),  cmocka_unit_test(test_attention_extremes),
+        cmocka_unit_test(test_copy_page_copies), cmocka_unit_test(test_pack_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
