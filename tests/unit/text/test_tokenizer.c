@@ -1,5 +1,6 @@
 /* Ids equal to those of the `tokenizers` package, over tiny tokenizers of many families and texts that are
  * hard on them (tests/golden/make_tokenizers.py wrote both). */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -312,6 +313,49 @@ static void test_a_megabyte_of_anything(void **state)
     free(text);
 }
 
+struct worker {
+    pthread_t thread;
+    const struct weir_tokenizer *tok;
+    uint64_t sum;
+};
+
+static void *tokenize_often(void *arg)
+{
+    static const char text[] =
+        "The weir's water 1234 holds back and lets the water through, hello hello world.";
+    struct worker *w = arg;
+
+    for (int round = 0; round < 200; round++) {
+        struct weir_arena arena;
+        struct weir_tokens ids = { 0 };
+        weir_arena_init(&arena, 0);
+        if (weir_tokenize(w->tok, weir_str(text), true, true, SIZE_MAX, &arena, &ids, NULL) == WEIR_OK)
+            for (size_t i = 0; i < ids.n; i++)
+                w->sum = w->sum * 31 + (uint64_t)ids.ids[i];
+        weir_arena_release(&arena);
+    }
+    return NULL;
+}
+
+/* [T2] One tokenizer, many threads: the same ids, and the thread sanitizer has nothing to say. */
+static void test_threads(void **state)
+{
+    struct weir_tokenizer *tok = open_fixture("gpt2");
+    struct worker workers[4] = { 0 };
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        workers[i].tok = tok;
+        assert_int_equal(pthread_create(&workers[i].thread, NULL, tokenize_often, &workers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(workers[i].thread, NULL);
+    for (int i = 1; i < 4; i++)
+        assert_int_equal(workers[i].sum, workers[0].sum);
+    assert_true(workers[0].sum != 0);
+    weir_tokenizer_close(tok);
+}
+
 /* Only n allocations succeed: an error each time, and nothing leaks (ASan sees). */
 static void test_no_memory(void **state)
 {
@@ -348,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_a_megabyte_of_anything),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
