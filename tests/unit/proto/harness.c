@@ -50,15 +50,16 @@ static bool end_message(void *ctx, struct weir_rpc_stream *s, struct weir_str by
 {
     struct end *end = ctx;
 
-    (void)s;
     pthread_mutex_lock(&end->lock);
     end->n_got++;
     end->bytes += bytes.len;
     end->last_len = bytes.len < sizeof end->last ? bytes.len : sizeof end->last - 1;
     memcpy(end->last, bytes.ptr, end->last_len);
     end->last[end->last_len] = '\0';
-    bool go_on = !end->hold;
+    bool go_on = !end->hold, resume = end->resume_inside;
     unlock_changed(end);
+    if (resume)
+        weir_rpc_stream_resume(s);
     return go_on;
 }
 

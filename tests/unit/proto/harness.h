@@ -22,7 +22,8 @@ struct end {
     size_t bytes;
     char last[32768]; /* the latest message, cut, and a NUL */
     size_t last_len;
-    bool hold; /* say "no more" to each message */
+    bool hold;          /* say "no more" to each message */
+    bool resume_inside; /* with `hold`: resumes before it says so */
     int n_sent, n_unsent;
     bool peer_done;
     int n_closed, status;

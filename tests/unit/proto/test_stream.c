@@ -128,6 +128,23 @@ static void test_back_pressure(void **state)
     end_release(&end);
 }
 
+/* Whoever resumes may be quicker than the callback that stops: the stream must not stay stopped. */
+static void test_resume_before_the_stop(void **state)
+{
+    struct end end;
+
+    (void)state;
+    world_call(&w, &end, "/t.T/Count", 0);
+    pthread_mutex_lock(&end.lock);
+    end.hold = end.resume_inside = true;
+    pthread_mutex_unlock(&end.lock);
+    end_send(&end, "100");
+    END_WAIT(&end, end.n_closed > 0);
+    assert_int_equal(end.status, 0);
+    assert_int_equal(end.n_got, 100);
+    end_release(&end);
+}
+
 static int setup_lookahead(void **state)
 {
     (void)state;
@@ -411,6 +428,7 @@ int main(void)
         TEST(test_server_streams, setup),
         TEST(test_one_send_at_a_time, setup),
         TEST(test_back_pressure, setup_lookahead),
+        TEST(test_resume_before_the_stop, setup),
         TEST(test_half_close, setup),
         TEST(test_what_the_server_sees, setup),
         TEST(test_status_and_trailing, setup),
