@@ -25,6 +25,7 @@ ALLOWED = {  # the most specific row wins
     "replica": {"base", "http", "proto", "discovery", "replica", "ledger"},
     "router": {"base", "http", "proto", "discovery", "router", "ledger"},
     "ctl": {"base", "discovery", "proto", "ctl", "ledger"},
+    "tests/support": {"base", "proto", "tests/support"},
     "bench": {"base", "http", "discovery", "proto", "bench", "tests/support"},
 }
 # Foreign headers and the one folder that may include them.
