@@ -65,25 +65,32 @@ static void read_u32(struct weir_json *j, uint32_t *ret)
         *ret = (uint32_t)n;
 }
 
-static void read_eos(struct weir_json *j, struct model_config *c)
+static void read_eos_id(struct weir_json *j, struct model_config *c)
 {
     int64_t id = 0;
 
+    if (!weir_json_i64(j, &id))
+        return;
+    if (c->n_eos_ids == MODEL_EOS_MAX)
+        weir_json_fail(j, WEIR_CORRUPT, "more than %d end tokens", MODEL_EOS_MAX);
+    else if (id < 0 || id > SHAPE_MAX) /* check_shapes() compares with the vocabulary, once that is known */
+        weir_json_fail(j, WEIR_CORRUPT, "the end token %lld is not in the vocabulary", (long long)id);
+    else
+        c->eos_ids[c->n_eos_ids++] = (int32_t)id;
+}
+
+static void read_eos(struct weir_json *j, struct model_config *c)
+{
     c->n_eos_ids = 0;
     if (is_null(j))
         return;
     if (weir_json_peek(j) != WEIR_JSON_ARRAY) {
-        if (weir_json_i64(j, &id))
-            c->eos_ids[c->n_eos_ids++] = (int32_t)id;
+        read_eos_id(j, c);
         return;
     }
     weir_json_array(j);
-    while (weir_json_next(j)) {
-        if (c->n_eos_ids == MODEL_EOS_MAX)
-            weir_json_fail(j, WEIR_CORRUPT, "more than %d end tokens", MODEL_EOS_MAX);
-        else if (weir_json_i64(j, &id))
-            c->eos_ids[c->n_eos_ids++] = (int32_t)id;
-    }
+    while (weir_json_next(j))
+        read_eos_id(j, c);
 }
 
 static void read_architectures(struct weir_json *j, struct model_config *c)
@@ -211,6 +218,22 @@ static weir_err check_shapes(struct model_config *c, struct weir_why *why)
     return WEIR_OK;
 }
 
+/* Numbers that the arithmetic divides by. */
+static weir_err check_numbers(const struct model_config *c, struct weir_why *why)
+{
+    if (!(c->rms_eps > 0))
+        return weir_fail_param(why, "rms_norm_eps", WEIR_CORRUPT,
+                               "config.json: rms_norm_eps must be above 0");
+    if (!(c->rope_theta > 0))
+        return weir_fail_param(why, "rope_theta", WEIR_CORRUPT, "config.json: rope_theta must be above 0");
+    if (c->rope.llama3 &&
+        !(c->rope.factor > 0 && c->rope.low_freq_factor > 0 &&
+          c->rope.high_freq_factor > c->rope.low_freq_factor && c->rope.original_context > 0))
+        return weir_fail_param(why, "rope_scaling", WEIR_CORRUPT,
+                               "config.json: rope_scaling: a llama3 factor is missing or out of order");
+    return WEIR_OK;
+}
+
 typedef void read_fn(struct weir_json *j, struct weir_str key, struct model_config *c);
 
 static weir_err parse(const char *name, const char *text, size_t len, read_fn *read, struct model_config *c,
@@ -235,6 +258,12 @@ static weir_err parse(const char *name, const char *text, size_t len, read_fn *r
 }
 
 /* ---- generation_config.json: everything in it is optional, the file too ---- */
+static void read_fraction(struct weir_json *j, double *ret, double max)
+{
+    if (weir_json_f64(j, ret) && !(*ret >= 0 && *ret <= max))
+        weir_json_fail(j, WEIR_CORRUPT, "must be from 0 to %g", max);
+}
+
 static void read_generation(struct weir_json *j, struct weir_str key, struct model_config *c)
 {
     int64_t top_k = 0;
@@ -244,11 +273,11 @@ static void read_generation(struct weir_json *j, struct weir_str key, struct mod
     else if (weir_str_eq(key, "eos_token_id"))
         read_eos(j, c);
     else if (weir_str_eq(key, "temperature"))
-        weir_json_f64(j, &c->temperature);
+        read_fraction(j, &c->temperature, 100);
     else if (weir_str_eq(key, "top_p"))
-        weir_json_f64(j, &c->top_p);
+        read_fraction(j, &c->top_p, 1);
     else if (weir_str_eq(key, "min_p"))
-        weir_json_f64(j, &c->min_p);
+        read_fraction(j, &c->min_p, 1);
     else if (weir_str_eq(key, "top_k"))
         c->top_k = weir_json_i64(j, &top_k) && top_k > 0 && top_k <= INT32_MAX ? (int)top_k : 0;
     else
@@ -275,6 +304,8 @@ weir_err model_config_load(const char *dir, struct model_config *ret, struct wei
     }
     if (err == WEIR_OK)
         err = check_shapes(&c, why);
+    if (err == WEIR_OK)
+        err = check_numbers(&c, why);
     if (err == WEIR_OK)
         *ret = c;
     return err;

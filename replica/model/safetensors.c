@@ -293,6 +293,13 @@ weir_err safetensors_open(const char *dir, struct safetensors **ret, struct weir
     }
     if (st->list.n)
         qsort(st->list.items, st->list.n, sizeof *st->list.items, compare_names);
+    for (size_t i = 1; i < st->list.n; i++)
+        if (compare_names(&st->list.items[i - 1], &st->list.items[i]) == 0) {
+            err = weir_fail(why, WEIR_CORRUPT, "%s: the tensor `%.*s` is there twice", dir,
+                            WEIR_STR_FMT(st->list.items[i].name));
+            safetensors_close(st);
+            return err;
+        }
     for (size_t i = 0; i < st->list.n; i++)
         st->bytes += shape_bytes(&st->list.items[i]);
     *ret = st;
