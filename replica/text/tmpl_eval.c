@@ -170,7 +170,8 @@ static bool float_arith(struct tmpl_run *run, enum tmpl_op op, double a, double 
 {
     double f = 0;
 
-    if ((op == TMPL_OP_DIV || op == TMPL_OP_FLOORDIV || op == TMPL_OP_MOD) && b == 0)
+    if (((op == TMPL_OP_DIV || op == TMPL_OP_FLOORDIV || op == TMPL_OP_MOD) && b == 0) ||
+        (op == TMPL_OP_POW && a == 0 && b < 0))
         return tmpl_fail(run, WEIR_INVALID, "division by zero");
     if (op == TMPL_OP_ADD)
         f = a + b;

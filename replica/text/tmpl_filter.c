@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replica/text/text_int.h"
+
 bool tmpl_arg_int(struct tmpl_run *run, struct tmpl_value arg, int64_t init, int64_t *ret)
 {
     *ret = init;
@@ -149,8 +151,9 @@ FILTER(f_indent)
         return false;
     if (width > 1024)
         return tmpl_fail(run, WEIR_TOOLARGE, "indent: a width of more than 1024");
-    if (!tmpl_to_str(run, in, &s))
-        return false;
+    if (in.kind != TMPL_STR)
+        return tmpl_fail(run, WEIR_INVALID, "indent: not a string but a '%s'", tmpl_type_name(in));
+    s = in.str;
     weir_buf_init(&pad, 0);
     for (int64_t i = 0; !indent.ptr && i < width; i++)
         weir_buf_addc(&pad, ' ');
@@ -187,6 +190,8 @@ FILTER(f_center)
     UNUSED_ARGS;
     if (!tmpl_to_str(run, in, &s) || !tmpl_arg_int(run, argv[0], 80, &width))
         return false;
+    if (width < (int64_t)tmpl_chars(s))
+        width = (int64_t)tmpl_chars(s);
     int64_t room = width - (int64_t)tmpl_chars(s), left = room / 2 + (room & width & 1);
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
     for (int64_t i = 0; i < left && tmpl_tick(run, 0); i++)
@@ -290,6 +295,8 @@ FILTER(f_int)
 
     UNUSED_ARGS;
     *ret = given(argv[0]) ? argv[0] : tmpl_int(0);
+    if (in.kind == TMPL_UNDEF)
+        return tmpl_fail(run, WEIR_INVALID, "int: \"%.*s\" is undefined", TEXT_SHORT(in.str));
     if (!tmpl_arg_int(run, argv[1], 10, &base))
         return false;
     if (in.kind == TMPL_STR && base >= 2 && base <= 36 && parse_int(in.str, (int)base, &i))
@@ -308,6 +315,8 @@ FILTER(f_float)
 
     UNUSED_ARGS;
     *ret = given(argv[0]) ? argv[0] : tmpl_float(0);
+    if (in.kind == TMPL_UNDEF)
+        return tmpl_fail(run, WEIR_INVALID, "float: \"%.*s\" is undefined", TEXT_SHORT(in.str));
     if (tmpl_number(in, &f) || (in.kind == TMPL_STR && parse_float(in.str, &f)))
         *ret = tmpl_float(f);
     return true;
@@ -701,6 +710,8 @@ FILTER(f_map)
     struct tmpl_value list, value;
 
     (void)argv;
+    if (!tmpl_truth(in)) /* jinja2 gives nothing for 0 or none, too */
+        in = tmpl_undef(WEIR_STR("nothing"));
     if (!tmpl_items(run, in, &items) || !tmpl_new_list(run, TMPL_LIST, &list))
         return false;
     *ret = list;
@@ -738,6 +749,8 @@ static bool pick(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_a
             return tmpl_fail(run, WEIR_UNIMPLEMENTED, "select: no such test");
     }
     rest_of(args, i_test + 1, &rest);
+    if (!tmpl_truth(in))
+        in = tmpl_undef(WEIR_STR("nothing"));
     if (!tmpl_items(run, in, &items) || !tmpl_new_list(run, TMPL_LIST, &list))
         return false;
     for (size_t i = 0; i < items->n; i++) {

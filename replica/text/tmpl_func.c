@@ -240,7 +240,9 @@ static bool percent_all(struct tmpl_run *run, struct weir_str format, struct tmp
             return false;
         n_used++;
     }
-    if (n_used < n && (args.kind == TMPL_TUPLE || args.kind != TMPL_DICT))
+    /* What can be subscripted may be left over: it might have been for names. */
+    bool spare = args.kind == TMPL_DICT || args.kind == TMPL_LIST || args.kind == TMPL_UNDEF;
+    if (n_used < n && !spare)
         return tmpl_fail(run, WEIR_INVALID, "too many arguments for the format");
     return true;
 }

@@ -396,6 +396,8 @@ static bool pad(struct tmpl_run *run, struct tmpl_value self, const struct tmpl_
         return false;
     if (tmpl_chars(fill) != 1)
         return tmpl_fail(run, WEIR_INVALID, "the fill is not one character");
+    if (width < (int64_t)tmpl_chars(self.str))
+        width = (int64_t)tmpl_chars(self.str);
     int64_t room = width - (int64_t)tmpl_chars(self.str);
     int64_t n_left = !left ? 0 : !right ? room : room / 2 + (room & width & 1);
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);

@@ -364,6 +364,8 @@ bool tmpl_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_val
             *ret = tmpl_equal(run, item, in.list->at[i]);
         return tmpl_tick(run, in.list->n * sizeof item);
     case TMPL_DICT:
+        if (item.kind == TMPL_LIST || item.kind == TMPL_DICT)
+            return tmpl_fail(run, WEIR_INVALID, "a '%s' can't be a key", tmpl_type_name(item));
         *ret = tmpl_dict_get(run, in.dict, item) != NULL;
         return tmpl_tick(run, 0);
     default:
@@ -594,8 +596,7 @@ bool tmpl_slice(struct tmpl_run *run, struct tmpl_value of, const struct tmpl_va
     if (of.kind != TMPL_STR && of.kind != TMPL_LIST && of.kind != TMPL_TUPLE) {
         if (of.kind == TMPL_UNDEF)
             return fail_undefined(run, of, WEIR_STR("slices"));
-        *ret = tmpl_undef(WEIR_STR("a slice"));
-        return true;
+        return tmpl_fail(run, WEIR_INVALID, "a '%s' can't be sliced", tmpl_type_name(of));
     }
     if (!tmpl_length(run, of, &n) || !bound_of(run, bounds[2], 1, 0, -INT64_MAX, INT64_MAX, &step))
         return false;
