@@ -53,6 +53,35 @@ def test_replica_killed_under_load(own_fleet, endless_model):
         assert fleet.usable(router) == {"replica-2"}
 
 
+def test_a_replica_that_comes_back_is_used_again(own_fleet):
+    """Killed and started again under its old name and ports, before its lease has run out: routers take it back."""
+    fleet = own_fleet(2, 2)
+    fleet.kill("replica-1")
+    for router in fleet.routers:
+        fleet_module.wait_for("the loss", lambda: fleet.usable(router) == {"replica-2"}, 5)
+    fleet.start_replica(index=1)
+    fleet.wait_attached({"replica-1", "replica-2"}, seconds=15)
+
+
+def test_a_router_killed_harms_nobody_else(own_fleet, endless_model):
+    """Its own streams break and their sequences are freed; the other router serves on."""
+    fleet = own_fleet(2, 1, model=endless_model)
+
+    async def run():
+        streams = [Stream(r, fleet.api_key, chat(seed=i, **ENDLESS)) for i in range(4) for r in fleet.routers]
+        tasks = [asyncio.create_task(s.run()) for s in streams]
+        assert await until(lambda: all(s.events > 0 for s in streams), 60)
+        fleet.kill("router-1")
+        await asyncio.gather(*tasks)
+        return streams
+
+    streams = asyncio.run(run())
+    assert all(s.done == (s.router["id"] == "router-2") for s in streams)
+    replica = fleet.replicas[0]["admin"]
+    fleet_module.wait_for("the freed sequences", lambda: metrics(replica)["weir_replica_running_sequences"] == 0, 10)
+    assert metrics(replica)['weir_replica_calls_total{reason="cancelled"}'] == 4
+
+
 def test_etcd_gone_under_load(own_fleet):
     """No request fails while etcd is away; when it is back the fleet converges and what was added appears."""
     away_s = float(os.environ.get("WEIR_ETCD_AWAY_S", 10 if SLOW else 60))
