@@ -56,7 +56,7 @@ struct run {
 static void fault(struct run *run, const char *what)
 {
     if (run->ret->n_errors++ == 0)
-        snprintf(run->ret->error, sizeof run->ret->error, "%s", what);
+        snprintf(run->ret->error, sizeof run->ret->error, "%.150s", what);
 }
 
 /* ---- requests ---- */
