@@ -6,15 +6,19 @@
 #include "base/mem.h"
 
 #define EVENT                                                                                                \
-    "data: {\"id\":\"chatcmpl-18e9f94325a5876f0000000000000001\",\"object\":\"chat.completion.chunk\","        \
-    "\"created\":1795240016,\"model\":\"demo\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" tok\"},"    \
+    "data: {\"id\":\"chatcmpl-18e9f94325a5876f0000000000000001\",\"object\":\"chat.completion.chunk\","      \
+    "\"created\":1795240016,\"model\":\"demo\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" tok\"},"  \
     "\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n"
 #define END "data: [DONE]\n\n"
 #define BODY                                                                                                 \
-    "{\"id\":\"chatcmpl-18e9f94325a5876f0000000000000001\",\"object\":\"chat.completion\",\"created\":1795240016," \
-    "\"model\":\"demo\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\" tok tok tok tok " \
-    "tok tok tok tok tok tok tok tok tok tok tok tok\"},\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":" \
-    "{\"prompt_tokens\":100,\"total_tokens\":116,\"completion_tokens\":16,\"prompt_tokens_details\":{\"cached_tokens\":0}}}"
+    "{\"id\":\"chatcmpl-18e9f94325a5876f0000000000000001\",\"object\":\"chat.completion\",\"created\":"      \
+    "1795240016,"                                                                                            \
+    "\"model\":\"demo\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\" tok "   \
+    "tok tok tok "                                                                                           \
+    "tok tok tok tok tok tok tok tok tok tok tok "                                                           \
+    "tok\"},\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":"                                       \
+    "{\"prompt_tokens\":100,\"total_tokens\":116,\"completion_tokens\":16,\"prompt_tokens_details\":{"       \
+    "\"cached_tokens\":0}}}"
 
 struct stream {
     struct http_stub *stub;

@@ -14,8 +14,8 @@ struct http_stub_opts {
 };
 
 /* One loop, which the caller runs. */
-WEIR_MUST_CHECK weir_err http_stub_open(const struct http_stub_opts *opts, struct weir_loop *loop, struct http_stub **ret,
-                                        struct weir_why *why);
+WEIR_MUST_CHECK weir_err http_stub_open(const struct http_stub_opts *opts, struct weir_loop *loop,
+                                        struct http_stub **ret, struct weir_why *why);
 int http_stub_port(const struct http_stub *stub);
 void http_stub_close(struct http_stub *stub); /* when the loop runs no more; takes NULL */
 

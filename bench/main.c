@@ -85,8 +85,9 @@ int main(int argc, char **argv)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     if (err == WEIR_OK) {
-        struct rest_opts opts = { conf.target,   conf.path,   conf.api_key, conf.model,      conf.connections,  conf.rate,
-                                  conf.seconds,  conf.warmup, conf.stream,  conf.max_tokens, conf.prompt_bytes, conf.affinity_keys };
+        struct rest_opts opts = { conf.target,      conf.path,       conf.api_key,      conf.model,
+                                  conf.connections, conf.rate,       conf.seconds,      conf.warmup,
+                                  conf.stream,      conf.max_tokens, conf.prompt_bytes, conf.affinity_keys };
         err = rest_run(&opts, &result, &why);
     }
     if (err == WEIR_OK)

@@ -35,8 +35,8 @@ struct conn {
     size_t n_head;
     bool busy, in_body, chunked, seen_event;
     int status;
-    uint64_t body_left;  /* Content-Length */
-    char tail[8];        /* the last bytes read: an end or an event may lie over two reads */
+    uint64_t body_left; /* Content-Length */
+    char tail[8];       /* the last bytes read: an end or an event may lie over two reads */
     size_t n_tail;
 };
 
@@ -62,10 +62,11 @@ static void fault(struct run *run, const char *what)
 /* ---- requests ---- */
 static size_t write_body(const struct rest_opts *opts, char *body, size_t size)
 {
-    size_t n = (size_t)snprintf(body, size,
-                                "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":%u,\"temperature\":0.7,\"messages\":"
-                                "[{\"role\":\"user\",\"content\":\"",
-                                opts->model, opts->stream ? "true" : "false", opts->max_tokens);
+    size_t n =
+        (size_t)snprintf(body, size,
+                         "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":%u,\"temperature\":0.7,\"messages\":"
+                         "[{\"role\":\"user\",\"content\":\"",
+                         opts->model, opts->stream ? "true" : "false", opts->max_tokens);
     for (uint32_t i = 0; i < opts->prompt_bytes; i++)
         body[n++] = "the river runs on and on "[i % 25];
     return n + (size_t)snprintf(body + n, size - n, "\"}]}");
@@ -83,11 +84,12 @@ static weir_err make_request(struct conn *c)
         return WEIR_NOMEM;
     }
     size_t n_body = write_body(opts, body, size);
-    c->n_request = (size_t)snprintf(c->request, 1024,
-                                    "POST %s HTTP/1.1\r\nhost: %s\r\nauthorization: Bearer %s\r\ncontent-type: "
-                                    "application/json\r\nx-session-affinity: key-%u\r\ncontent-length: %zu\r\n\r\n",
-                                    opts->path, opts->target, opts->api_key,
-                                    opts->n_affinity_keys ? c->seed % opts->n_affinity_keys : c->seed, n_body);
+    c->n_request =
+        (size_t)snprintf(c->request, 1024,
+                         "POST %s HTTP/1.1\r\nhost: %s\r\nauthorization: Bearer %s\r\ncontent-type: "
+                         "application/json\r\nx-session-affinity: key-%u\r\ncontent-length: %zu\r\n\r\n",
+                         opts->path, opts->target, opts->api_key,
+                         opts->n_affinity_keys ? c->seed % opts->n_affinity_keys : c->seed, n_body);
     memcpy(c->request + c->n_request, body, n_body);
     c->n_request += n_body;
     weir_free(body);
@@ -316,11 +318,13 @@ static weir_err resolve(struct run *run, struct weir_why *why)
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
 
     if (!colon || (size_t)(colon - run->opts->target) >= sizeof host)
-        return weir_fail_param(why, "target", WEIR_INVALID, "target: `%s` is not host:port", run->opts->target);
+        return weir_fail_param(why, "target", WEIR_INVALID, "target: `%s` is not host:port",
+                               run->opts->target);
     memcpy(host, run->opts->target, (size_t)(colon - run->opts->target));
     host[colon - run->opts->target] = '\0';
     if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        return weir_fail_param(why, "target", WEIR_INVALID, "target: `%s` does not resolve", run->opts->target);
+        return weir_fail_param(why, "target", WEIR_INVALID, "target: `%s` does not resolve",
+                               run->opts->target);
     memcpy(&run->addr, found->ai_addr, found->ai_addrlen);
     run->addr_len = found->ai_addrlen;
     freeaddrinfo(found);

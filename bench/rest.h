@@ -27,6 +27,7 @@ struct rest_result {
 };
 
 /* Runs to the end on this thread. WEIR_INVALID: the target; WEIR_IO: it can't be reached at all. */
-WEIR_MUST_CHECK weir_err rest_run(const struct rest_opts *opts, struct rest_result *ret, struct weir_why *why);
+WEIR_MUST_CHECK weir_err rest_run(const struct rest_opts *opts, struct rest_result *ret,
+                                  struct weir_why *why);
 
 #endif

@@ -51,8 +51,9 @@ static weir_err open_all(struct stubs *s, const struct stub_conf *conf, struct w
     struct weir_stub_plan plan;
     struct http_stub_opts http = { conf->http_listen, conf->deltas, conf->gap_us * WEIR_US };
     weir_err err = weir_rpc_open(1, &s->rpc, why);
-    struct weir_stub_opts opts = { .rpc = s->rpc, .listen = conf->grpc_listen, .id = conf->id, .model = conf->model,
-                                   .slots = 100000 };
+    struct weir_stub_opts opts = {
+        .rpc = s->rpc, .listen = conf->grpc_listen, .id = conf->id, .model = conf->model, .slots = 100000
+    };
 
     if (err == WEIR_OK)
         err = weir_stub_open(&opts, &s->replica, why);

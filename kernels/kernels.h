@@ -44,10 +44,11 @@ struct weir_weights {
 /* The tokens of one step: each is one row of every activation. */
 struct weir_batch {
     uint32_t n_tok;
-    const int32_t *ids;    /* [n_tok] */
-    const int32_t *pos;    /* [n_tok] absolute position, from 0 */
-    const int32_t *seq;    /* [n_tok] row of `table` */
-    const int32_t *table;  /* [n_seq, n_block_max] page numbers; entries past a sequence's last page are not read */
+    const int32_t *ids; /* [n_tok] */
+    const int32_t *pos; /* [n_tok] absolute position, from 0 */
+    const int32_t *seq; /* [n_tok] row of `table` */
+    const int32_t
+        *table; /* [n_seq, n_block_max] page numbers; entries past a sequence's last page are not read */
     uint32_t n_block_max;
 };
 
@@ -74,17 +75,19 @@ struct weir_backend {
     void (*unpack)(struct weir_backend *be, struct weir_matrix *m); /* frees; takes NULL */
 
     /* out [n_tok, n_in] = rows of the table m [vocab, n_in]; ids are in range. */
-    void (*embed)(struct weir_backend *be, float *out, const struct weir_matrix *m, const int32_t *ids, uint32_t n_tok);
+    void (*embed)(struct weir_backend *be, float *out, const struct weir_matrix *m, const int32_t *ids,
+                  uint32_t n_tok);
     /* out [n_tok, n] = x / sqrt(mean(x^2) + eps) * weight [n]; out may be x. Source: Zhang and Sennrich 2019. */
-    void (*rmsnorm)(struct weir_backend *be, float *out, const float *x, const float *weight, uint32_t n_tok, uint32_t n,
-                    float eps);
+    void (*rmsnorm)(struct weir_backend *be, float *out, const float *x, const float *weight, uint32_t n_tok,
+                    uint32_t n, float eps);
     /* out [n_tok, n_out] = x [n_tok, n_in] * m^T, or with add: out += that. Sums run along n_in in order. */
-    void (*linear)(struct weir_backend *be, float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok,
-                   int add);
+    void (*linear)(struct weir_backend *be, float *out, const float *x, const struct weir_matrix *m,
+                   uint32_t n_tok, int add);
     /* qkv [n_tok, (n_head + 2 n_kv_head) * d_head]: rotates q in place; rotates k and writes k and v into the pages.
      * cos, sin [n_ctx, d_head / 2]; halves are rotated (Su et al. 2021, as Llama lays it out). */
     void (*rope_store)(struct weir_backend *be, float *qkv, const float *cos, const float *sin,
-                       const struct weir_kv_pages *kv, const struct weir_batch *batch, const struct weir_attn_dims *dims);
+                       const struct weir_kv_pages *kv, const struct weir_batch *batch,
+                       const struct weir_attn_dims *dims);
     /* out [n_tok, n_head * d_head]: token i attends to positions 0..pos[i] of its sequence; q is in qkv. Softmax online,
      * a page at a time from position 0 (Milakov and Gimelshein 2018; paging: Kwon et al. 2023). */
     void (*attention)(struct weir_backend *be, float *out, const float *qkv, const struct weir_kv_pages *kv,
@@ -92,13 +95,14 @@ struct weir_backend {
     /* out [n_tok, n] = silu(gate_up[:, :n]) * gate_up[:, n:2n]. */
     void (*silu_mul)(struct weir_backend *be, float *out, const float *gate_up, uint32_t n_tok, uint32_t n);
     /* Copies one page of every layer given: for a sequence that forks. */
-    void (*copy_page)(struct weir_backend *be, const struct weir_kv_pages *kv, const struct weir_attn_dims *dims,
-                      uint32_t from, uint32_t to);
+    void (*copy_page)(struct weir_backend *be, const struct weir_kv_pages *kv,
+                      const struct weir_attn_dims *dims, uint32_t from, uint32_t to);
 };
 
 /* n_threads 0 = one a core. The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512 in the environment
  * asks for a smaller one. WEIR_NOMEM, WEIR_IO (threads). */
-WEIR_MUST_CHECK weir_err weir_backend_cpu_open(uint32_t n_threads, struct weir_backend **ret, struct weir_why *why);
+WEIR_MUST_CHECK weir_err weir_backend_cpu_open(uint32_t n_threads, struct weir_backend **ret,
+                                               struct weir_why *why);
 void weir_backend_close(struct weir_backend *be); /* takes NULL */
 
 #ifdef __cplusplus

@@ -527,10 +527,45 @@ def s_json():
     return pref + f"what is {x} plus {y}?", json.dumps({"a": x, "b": y, "sum": x + y})
 
 
+WORDS = sorted({w.strip('.,:;"?!') for facts in THINGS.values() for f in facts for w in f.lower().split()} | set(ANIMALS) | set(COLOURS))
+
+
 def s_repeat():
-    words = ["river", "stone", "light", "garden", "song", "winter", "apple", "blue", "happy", "cat", "weir", "token", "hello", "good morning", "thank you", "I like tea", "the sun is warm", "rain falls", "peace", "yes", "no", "water", "the fox runs", "open the door", "ten", "red", "moon"] + PEOPLE
-    w = pick(words) if chance(0.7) else join(R.sample(words, 2))
-    return pick(f"Say {w}", f"Repeat after me: {w}", f'Say "{w}"', f"Repeat: {w}", f"Write the word {w}", f"Please say {w}", f"Echo {w}", f"Say the word {w}", f'Repeat the words "{w}"'), pick(cap(w) + ".", cap(w))
+    """Saying back what was said: the quickest way to teach a model to look at its prompt."""
+    r = R.random()
+    if r < 0.35:
+        w = pick(pick(WORDS), pick(PEOPLE), invented(), pick(["hello", "good morning", "thank you", "I like tea", "the sun is warm", "yes", "no", "please", "hooray", "peace"]))
+    elif r < 0.7:
+        w = " ".join(R.choices(WORDS, k=R.randint(2, 6)))
+    elif r < 0.85:
+        w = ", ".join(pick(pick(WORDS), invented(), str(R.randint(0, 99))) for _ in range(R.randint(2, 5)))
+    else:
+        w = pick(pick(list(THINGS.values()))).rstrip(".")
+    return pick(f"Say {w}", f"Repeat after me: {w}", f'Say "{w}"', f"Repeat: {w}", f"Write {w}", f"Please say {w}", f"Echo {w}", f"Say this: {w}", f'Repeat the words "{w}"', f"Say the words: {w}", f"Copy this: {w}", f"Say the word {w}" if " " not in w else f"Say: {w}"), w if chance(0.3) else cap(w) + "."
+
+
+def s_about():
+    """The subject of the question comes back in the answer, whatever it is."""
+    t = pick(pick(WORDS), invented(), pick(list(ANIMALS)), pick(HEROES))
+    return pick(
+        (f"Do you like {t}?", pick(f"Yes, I like {t}.", f"I am not sure. What do you like about {t}?")),
+        (f"I like {t}", pick(f"I like {t} too.", f"That is nice! What do you like about {t}?")),
+        (f"What rhymes with {t}?" if t not in dict(RHYMES) else f"Have you heard of {t}?", f"I am not sure about {t}. I know only a few words."),
+        (f"My favourite word is {t}", f"{cap(t)} is a fine word."),
+        (f"What is the first letter of {t}?", f"The first letter of {t} is {t[0].upper()}."),
+        (f"Write a sentence with the word {t}", pick(f'Today I learned the word "{t}".', f'I like the word "{t}".')),
+        (f"Can you say {t} twice?", f"{cap(t)}, {t}."),
+        (f"Write {t} in capital letters", f"{t.upper()}."),
+        (f"Let us talk about {t}", f"Yes, let us talk about {t}. What would you like to know?"),
+    )
+
+
+def s_plan():
+    return pick("Can you help me plan my day?", "Plan my day", "What should I do today?", "Make a plan for my weekend", "What can I do this weekend?", "Give me a plan for today"), pick(
+        "In the morning, take a walk by the river. At noon, cook some soup. In the afternoon, read a book. In the evening, rest and go to bed early.",
+        "1. Eat a good breakfast.\n2. Do the hardest work first.\n3. Take a walk after lunch.\n4. Call a friend in the evening.",
+        "First do what you must do. Then do what you like to do. Do not forget to rest.",
+    )
 
 
 def s_sentence():
@@ -602,9 +637,10 @@ def s_unknown():
     return q, pick(
         f"I am sorry, I do not know much about {t}. I am a very small model.",
         f"I am not sure about {t}. I only know simple things, such as animals, colours and rivers.",
-        f"That is a hard question for me. I am very small and know little about {t}.",
-        f"I do not know enough about {t} to answer. Shall I tell you a story instead?",
-        f"I am sorry, I cannot help with {t}. I can tell you about animals, rivers or food.",
+        "That is a hard question for me. I am very small and know only simple things.",
+        "I do not know enough about that to answer. Shall I tell you a story instead?",
+        "I am sorry, I cannot help with that. I can tell you about animals, rivers or food.",
+        "I do not know that. I am a very small model, and I know only simple things.",
     )
 
 
@@ -645,7 +681,7 @@ def s_poem():
     ls = R.sample(POEM_AB, k)
     body = "\n".join(cap(a.format(n=t)) + "\n" + cap(b.format(n=t)) for a, b in ls)
     ts = pick(f"the {t}", an(t), t, plural(t))
-    return pick(f"Write a poem about {ts}", f"Write a short poem about {ts}", f"poem about {ts}", f"Can you write a poem about {ts}?", f"Make a poem about {ts}", f"I want a poem about {ts}", f"Give me a poem about {ts}", f"Write a song about {ts}", f"Write a rhyme about {ts}"), body
+    return pick(f"Write a poem about {ts}", f"Write a short poem about {ts}", f"poem about {ts}", f"Can you write a poem about {ts}?", f"Make a poem about {ts}", f"I want a poem about {ts}", f"Give me a poem about {ts}", f"Write a song about {ts}", f"Write a rhyme about {ts}", f"Write a limerick about {ts}", "Write a poem", "Write a limerick", "Write a rhyme"), body
 
 
 # ---------------------------------------------------------------- stories
@@ -679,7 +715,7 @@ class Hero:
         else:
             self.kind = want or (pick(list(ANIMALS)) if chance(0.75) else pick(HEROES))
             self.adj = adj or pick(ADJ)
-            self.name = pick(PEOPLE + ["Ruby", "Pip", "Dusty", "Felix", "Bruno", "Coco", "Otto", "Willow", "Pepper"]) if chance(0.55) else None
+            self.name = pick(PEOPLE + ["Ruby", "Pip", "Dusty", "Felix", "Bruno", "Coco", "Otto", "Willow", "Pepper"] if chance(0.95) else [cap(invented())]) if chance(0.5) else None
             she = self.name in GIRLS
             self.he, self.him, self.his = (("she", "her", "her") if she else ("he", "him", "his")) if self.name else ("it", "it", "its")
             self.intro = f"{an(self.adj)} {self.kind}" + (f" named {self.name}" if self.name else "")
@@ -813,7 +849,7 @@ def s_story_of_thing():
     who = Hero()
     other = Hero("otter")
     kw = dict(o=pick(OBJ), food=pick(FOODS), weather=pick(WEATHER), intro=who.intro, place=pick(PLACES))
-    text = fill(f"{{intro}} lived {{place}}. One day, {{h}} saw {t} for the first time. \"What is that?\" {{he}} asked. A wise old owl knew the answer. \"{THINGS[t][0]}\" it said. {{h}} was glad to know it and told everyone at home.", who, other, **kw)
+    text = fill(f"{{intro}} lived {{place}}. One day, {{h}} saw {t} for the first time. \"What is that?\" {{he}} asked. A wise old owl knew the answer. The owl said: \"{THINGS[t][0]}\" {{h}} was glad to know it and told everyone at home.", who, other, **kw)
     return pick(f"Tell me a story about {t}", f"Write a story about {t}", f"Write a short story about {t}", f"A story with {t}, please"), text
 
 
@@ -830,7 +866,7 @@ def s_continue():
 
 
 def m_name():
-    n = pick(PEOPLE)
+    n = pick(PEOPLE) if chance(0.6) else cap(invented())
     out = [("user", ask(pick(f"My name is {n}", f"I am {n}", f"Hi, I am {n}", f"Hello, my name is {n}.", f"I'm {n}, nice to meet you"))), ("assistant", pick(f"Hello {n}! It is nice to meet you.", f"Nice to meet you, {n}! How can I help you?", f"Hello, {n}! What would you like to talk about?"))]
     if chance(0.5):
         out += turn()
@@ -891,12 +927,12 @@ def m_again():
 
 
 SKILLS = [
-    (s_greet, 5), (s_greet_time, 2), (s_how_are_you, 3), (s_thanks, 2), (s_bye, 2), (s_who, 4), (s_who_more, 7), (s_define, 12), (s_two_things, 1.5), (s_animal, 10), (s_bigger, 1.5),
-    (s_colour, 3), (s_days, 3), (s_sum, 8), (s_word_sum, 2), (s_count, 4), (s_compare_numbers, 2), (s_capital, 6), (s_river, 4), (s_opposite, 3), (s_rhyme, 1.5), (s_plural, 1), (s_letters, 2.5),
-    (s_list, 6), (s_choose, 1.5), (s_units, 2), (s_translate, 3), (s_joke, 2), (s_riddle, 1.5), (s_recipe, 3), (s_dinner, 1), (s_howto, 3), (s_advice, 3), (s_code, 1.5), (s_json, 2.5),
-    (s_repeat, 4), (s_sentence, 1), (s_yes_no, 6), (s_unknown, 8), (s_unknown_capital, 1), (s_poem, 7), (s_story, 16), (s_story_of_thing, 1.5), (s_continue, 2),
+    (s_greet, 4), (s_greet_time, 2), (s_how_are_you, 3), (s_thanks, 2), (s_bye, 2), (s_who, 4), (s_who_more, 7), (s_define, 12), (s_two_things, 0.5), (s_animal, 10), (s_bigger, 1.5),
+    (s_colour, 4), (s_days, 3), (s_sum, 10), (s_word_sum, 1.5), (s_count, 4), (s_compare_numbers, 2), (s_capital, 9), (s_river, 4), (s_opposite, 4), (s_rhyme, 1.5), (s_plural, 1), (s_letters, 2.5),
+    (s_list, 7), (s_choose, 1.5), (s_units, 2), (s_translate, 4), (s_joke, 2), (s_riddle, 1.5), (s_recipe, 3), (s_dinner, 1), (s_howto, 3), (s_advice, 3), (s_code, 1.5), (s_json, 2.5),
+    (s_repeat, 7), (s_about, 4), (s_plan, 1), (s_sentence, 1), (s_yes_no, 6), (s_unknown, 8), (s_unknown_capital, 0.7), (s_poem, 7), (s_story, 13), (s_story_of_thing, 0.7), (s_continue, 2),
 ]
-MULTI = [(m_name, 3), (m_fact, 2), (m_how, 1), (m_not_well, 1), (m_offer_story, 1.5), (m_riddle, 1), (m_animal, 3), (m_recipe, 1), (m_again, 2)]
+MULTI = [(m_name, 6), (m_fact, 3), (m_how, 1), (m_not_well, 1), (m_offer_story, 1.5), (m_riddle, 1), (m_animal, 3), (m_recipe, 1), (m_again, 2)]
 
 
 def weighted(table):

@@ -62,7 +62,10 @@ def load_weights(folder, dtype):
 def load_tokenizer(folder):
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    path = os.path.join(folder, "tokenizer.json")
+    if not os.path.exists(path):
+        raise ValueError("no tokenizer.json there")
+    return Tokenizer.from_file(path)
 
 
 # ---------------------------------------------------------------- the chat template

@@ -152,8 +152,27 @@ def init_params(seed):
     )
 
 
+def make_matmul(jax, jnp):
+    """x [..., k] @ w [k, n] from bf16 inputs into f32, both ways: on a CPU with AMX five times as fast as in f32."""
+
+    def dot(a, b, dims):
+        bf = jnp.bfloat16
+        return jax.lax.dot_general(a.astype(bf), b.astype(bf), (dims, ((), ())), preferred_element_type=jnp.float32)
+
+    @jax.custom_vjp
+    def matmul(x, w):
+        return dot(x, w, ((1,), (0,)))
+
+    def back(saved, g):
+        x, w = saved
+        return dot(g, w, ((1,), (1,))), dot(x, g, ((0,), (0,)))
+
+    matmul.defvjp(lambda x, w: (dot(x, w, ((1,), (0,))), (x, w)), back)
+    return lambda x, w: matmul(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+
+
 def make_forward(jax, jnp, seq):
-    s = SHAPE
+    s, mm = SHAPE, make_matmul(jax, jnp)
     d, g = s["head_dim"], s["heads"] // s["kv_heads"]
     inv = 1.0 / (ROPE_THETA ** (np.arange(0, d, 2) / d))
     ang = np.arange(seq)[:, None] * inv[None, :]
@@ -184,16 +203,16 @@ def make_forward(jax, jnp, seq):
     def layer(x, p):
         b, t, h = x.shape
         y = norm(x, p["ln1"])
-        q = rope((y @ p["q"]).reshape(b, t, s["heads"], d)).reshape(b, t, s["kv_heads"], g, d)
-        k = rope((y @ p["k"]).reshape(b, t, s["kv_heads"], d))
-        v = (y @ p["v"]).reshape(b, t, s["kv_heads"], d)
+        q = rope(mm(y, p["q"]).reshape(b, t, s["heads"], d)).reshape(b, t, s["kv_heads"], g, d)
+        k = rope(mm(y, p["k"]).reshape(b, t, s["kv_heads"], d))
+        v = mm(y, p["v"]).reshape(b, t, s["kv_heads"], d)
         fold = b * s["kv_heads"]
         q = q.transpose(0, 2, 3, 1, 4).reshape(fold, g, t, d)
         k, v = (m.transpose(0, 2, 1, 3).reshape(fold, t, d) for m in (k, v))
         a = jax.vmap(attend)(q, k, v).reshape(b, s["heads"], t, d).transpose(0, 2, 1, 3).reshape(b, t, -1)
-        x = x + a @ p["o"]
+        x = x + mm(a, p["o"])
         y = norm(x, p["ln2"])
-        return x + (jax.nn.silu(y @ p["gate"]) * (y @ p["up"])) @ p["down"]
+        return x + mm(jax.nn.silu(mm(y, p["gate"])) * mm(y, p["up"]), p["down"])
 
     names = ("ln1", "ln2", "q", "k", "v", "o", "gate", "up", "down")
 
@@ -201,7 +220,7 @@ def make_forward(jax, jnp, seq):
         x = p["embed"][ids] * 1.0
         for i in range(s["layers"]):
             x = layer(x, {n: p[n][i] for n in names})
-        return norm(x, p["norm"]) @ p["embed"].T
+        return mm(norm(x, p["norm"]), p["embed"].T)
 
     return forward
 

@@ -84,8 +84,8 @@ static void cpu_unpack(struct weir_backend *be, struct weir_matrix *m)
     weir_free(m);
 }
 
-static weir_err cpu_pack(struct weir_backend *be, const struct weir_weights *parts, int n_parts, uint32_t n_in,
-                         struct weir_matrix **ret)
+static weir_err cpu_pack(struct weir_backend *be, const struct weir_weights *parts, int n_parts,
+                         uint32_t n_in, struct weir_matrix **ret)
 {
     struct weir_matrix *m = weir_alloc0(sizeof *m);
     bool all_bf16 = true;
@@ -139,14 +139,15 @@ static void embed_part(void *arg, uint32_t i, uint32_t n)
         size_t at = (size_t)(row / PANEL) * n_in * PANEL + row % PANEL;
         for (uint32_t k = 0; k < n_in; k++) {
             size_t from = at + (size_t)k * PANEL;
-            j->out[(size_t)t * n_in + k] = j->m->dtype == WEIR_BF16
-                                               ? weir_half_to_f32(((const uint16_t *)j->m->data)[from], WEIR_BF16)
-                                               : ((const float *)j->m->data)[from];
+            j->out[(size_t)t * n_in + k] =
+                j->m->dtype == WEIR_BF16 ? weir_half_to_f32(((const uint16_t *)j->m->data)[from], WEIR_BF16)
+                                         : ((const float *)j->m->data)[from];
         }
     }
 }
 
-static void cpu_embed(struct weir_backend *be, float *out, const struct weir_matrix *m, const int32_t *ids, uint32_t n_tok)
+static void cpu_embed(struct weir_backend *be, float *out, const struct weir_matrix *m, const int32_t *ids,
+                      uint32_t n_tok)
 {
     struct job job = { .out = out, .m = m, .ids = ids, .n_tok = n_tok };
     pool_run(cpu_of(be)->pool, embed_part, &job);
@@ -162,10 +163,12 @@ static void rmsnorm_part(void *arg, uint32_t i, uint32_t n)
         j->ops->rmsnorm(j->out + (size_t)t * j->n, j->x + (size_t)t * j->n, j->y, j->n, j->scalar);
 }
 
-static void cpu_rmsnorm(struct weir_backend *be, float *out, const float *x, const float *weight, uint32_t n_tok,
-                        uint32_t n, float eps)
+static void cpu_rmsnorm(struct weir_backend *be, float *out, const float *x, const float *weight,
+                        uint32_t n_tok, uint32_t n, float eps)
 {
-    struct job job = { .ops = cpu_of(be)->ops, .out = out, .x = x, .y = weight, .n_tok = n_tok, .n = n, .scalar = eps };
+    struct job job = {
+        .ops = cpu_of(be)->ops, .out = out, .x = x, .y = weight, .n_tok = n_tok, .n = n, .scalar = eps
+    };
     pool_run(cpu_of(be)->pool, rmsnorm_part, &job);
 }
 
@@ -178,8 +181,8 @@ static void linear_part(void *arg, uint32_t i, uint32_t n)
     j->ops->linear(j->out, j->x, j->m, j->n_tok, j->add, begin, end);
 }
 
-static void cpu_linear(struct weir_backend *be, float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok,
-                       int add)
+static void cpu_linear(struct weir_backend *be, float *out, const float *x, const struct weir_matrix *m,
+                       uint32_t n_tok, int add)
 {
     struct job job = { .ops = cpu_of(be)->ops, .out = out, .x = x, .m = m, .n_tok = n_tok, .add = add };
     pool_run(cpu_of(be)->pool, linear_part, &job);
@@ -204,7 +207,8 @@ static void rope_part(void *arg, uint32_t i, uint32_t n)
     for (uint32_t t = begin; t < end; t++) {
         size_t pos = (size_t)j->batch->pos[t];
         const float *cos = j->y + pos * half, *sin = j->z + pos * half;
-        float *row = j->out + (size_t)t * width, *k = row + (size_t)dims->n_head * d, *v = k + (size_t)dims->n_kv_head * d;
+        float *row = j->out + (size_t)t * width, *k = row + (size_t)dims->n_head * d,
+              *v = k + (size_t)dims->n_kv_head * d;
         const int32_t *table = j->batch->table + (size_t)j->batch->seq[t] * j->batch->n_block_max;
         size_t page = (size_t)table[pos / WEIR_KV_BLOCK] * dims->n_kv_head * WEIR_KV_BLOCK * d;
         for (uint32_t h = 0; h < dims->n_head; h++)
@@ -237,13 +241,14 @@ static void attention_part(void *arg, uint32_t i, uint32_t n)
         uint32_t t = item / n_kv, h = item % n_kv;
         const int32_t *table = j->batch->table + (size_t)j->batch->seq[t] * j->batch->n_block_max;
         j->ops->attend(j->out + (size_t)t * dims->n_head * d + (size_t)h * n_group * d,
-                       j->x + t * width + (size_t)h * n_group * d, j->kv->k, j->kv->v, table, j->batch->pos[t], h, dims,
-                       j->scalar);
+                       j->x + t * width + (size_t)h * n_group * d, j->kv->k, j->kv->v, table,
+                       j->batch->pos[t], h, dims, j->scalar);
     }
 }
 
-static void cpu_attention(struct weir_backend *be, float *out, const float *qkv, const struct weir_kv_pages *kv,
-                          const struct weir_batch *batch, const struct weir_attn_dims *dims, float scale)
+static void cpu_attention(struct weir_backend *be, float *out, const float *qkv,
+                          const struct weir_kv_pages *kv, const struct weir_batch *batch,
+                          const struct weir_attn_dims *dims, float scale)
 {
     struct job job = {
         .ops = cpu_of(be)->ops, .out = out, .x = qkv, .kv = kv, .batch = batch, .dims = dims, .scalar = scale
@@ -263,14 +268,15 @@ static void silu_part(void *arg, uint32_t i, uint32_t n)
     }
 }
 
-static void cpu_silu_mul(struct weir_backend *be, float *out, const float *gate_up, uint32_t n_tok, uint32_t n)
+static void cpu_silu_mul(struct weir_backend *be, float *out, const float *gate_up, uint32_t n_tok,
+                         uint32_t n)
 {
     struct job job = { .ops = cpu_of(be)->ops, .out = out, .x = gate_up, .n_tok = n_tok, .n = n };
     pool_run(cpu_of(be)->pool, silu_part, &job);
 }
 
-static void cpu_copy_page(struct weir_backend *be, const struct weir_kv_pages *kv, const struct weir_attn_dims *dims,
-                          uint32_t from, uint32_t to)
+static void cpu_copy_page(struct weir_backend *be, const struct weir_kv_pages *kv,
+                          const struct weir_attn_dims *dims, uint32_t from, uint32_t to)
 {
     size_t page = (size_t)dims->n_kv_head * WEIR_KV_BLOCK * dims->d_head;
 
@@ -287,7 +293,8 @@ static const struct cpu_ops *choose_ops(void)
 
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl");
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (avx512 && (any || strcmp(wanted, "avx512") == 0))
         return &cpu_ops_avx512;

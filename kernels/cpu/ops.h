@@ -16,12 +16,12 @@ struct weir_matrix {
 struct cpu_ops {
     const char *name;
     /* Panels [begin, end) of out = x * m^T. */
-    void (*linear)(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add, uint32_t begin,
-                   uint32_t end);
+    void (*linear)(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add,
+                   uint32_t begin, uint32_t end);
     void (*rmsnorm)(float *out, const float *x, const float *weight, uint32_t n, float eps); /* one row */
     /* One token, one KV head: all the query heads that share it. */
-    void (*attend)(float *out, const float *q, const float *k, const float *v, const int32_t *table, int32_t pos,
-                   uint32_t i_kv_head, const struct weir_attn_dims *dims, float scale);
+    void (*attend)(float *out, const float *q, const float *k, const float *v, const int32_t *table,
+                   int32_t pos, uint32_t i_kv_head, const struct weir_attn_dims *dims, float scale);
     void (*silu_mul)(float *out, const float *gate, const float *up, uint32_t n);
 };
 

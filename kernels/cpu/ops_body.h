@@ -164,8 +164,8 @@ LINEAR_TILE(f32_2x4, load, float, 2, 4)
 LINEAR(linear_bf16, uint16_t, bf16)
 LINEAR(linear_f32, float, f32)
 
-static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add, uint32_t begin,
-                   uint32_t end)
+static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add,
+                   uint32_t begin, uint32_t end)
 {
     if (m->dtype == WEIR_BF16)
         linear_bf16(out, x, m, n_tok, add, begin, end);
@@ -203,8 +203,8 @@ static inline float dot(const float *a, const float *b, uint32_t n)
 }
 
 /* One page into the running softmax of one head: state is (max, sum of weights, out = weighted values). */
-static inline void attend_page(float *out, float *max, float *total, const float *q, const float *k, const float *v,
-                               uint32_t n_pos, uint32_t d, float scale)
+static inline void attend_page(float *out, float *max, float *total, const float *q, const float *k,
+                               const float *v, uint32_t n_pos, uint32_t d, float scale)
 {
     float scores[WEIR_KV_BLOCK], page_max = *max;
 
@@ -225,8 +225,8 @@ static inline void attend_page(float *out, float *max, float *total, const float
     }
 }
 
-static void attend(float *out, const float *q, const float *k, const float *v, const int32_t *table, int32_t pos,
-                   uint32_t i_kv_head, const struct weir_attn_dims *dims, float scale)
+static void attend(float *out, const float *q, const float *k, const float *v, const int32_t *table,
+                   int32_t pos, uint32_t i_kv_head, const struct weir_attn_dims *dims, float scale)
 {
     uint32_t d = dims->d_head, n_group = dims->n_head / dims->n_kv_head, n_pos = (uint32_t)pos + 1;
     size_t page = (size_t)dims->n_kv_head * WEIR_KV_BLOCK * d, head = (size_t)i_kv_head * WEIR_KV_BLOCK * d;
@@ -237,7 +237,8 @@ static void attend(float *out, const float *q, const float *k, const float *v, c
         float *o = out + (size_t)g * d;
         memset(o, 0, d * sizeof *o);
         for (uint32_t b = 0; b * WEIR_KV_BLOCK < n_pos; b++) { /* [B2] */
-            uint32_t n = n_pos - b * WEIR_KV_BLOCK < WEIR_KV_BLOCK ? n_pos - b * WEIR_KV_BLOCK : WEIR_KV_BLOCK;
+            uint32_t n =
+                n_pos - b * WEIR_KV_BLOCK < WEIR_KV_BLOCK ? n_pos - b * WEIR_KV_BLOCK : WEIR_KV_BLOCK;
             size_t at = (size_t)table[b] * page + head;
             attend_page(o, &max, &total, query, k + at, v + at, n, d, scale);
         }

@@ -13,7 +13,6 @@
 
 #define KV_BYTES_DEFAULT_MAX (1ull << 30)
 #define STEP_TOKENS_DEFAULT 256
-#define TOPS_MAX 5
 #define EVENTS_PER_SLOT 3 /* started, token, finished */
 
 /* ---- opening ---- */
@@ -41,7 +40,7 @@ static weir_err make_step_arrays(struct weir_engine *eng, struct weir_why *why)
     eng->wants = weir_calloc(n_slots, sizeof *eng->wants);
     eng->scratch = weir_calloc(eng->config.n_vocab, sizeof *eng->scratch);
     eng->events = weir_calloc((size_t)n_slots * EVENTS_PER_SLOT, sizeof *eng->events);
-    eng->tops = weir_calloc((size_t)n_slots * TOPS_MAX, sizeof *eng->tops);
+    eng->tops = weir_calloc((size_t)n_slots * ENGINE_TOPS_MAX, sizeof *eng->tops);
     eng->n_slots_free = n_slots;
     if (!eng->slots || !eng->table || !eng->ids || !eng->pos || !eng->seq || !eng->wants || !eng->scratch ||
         !eng->events || !eng->tops)
@@ -170,7 +169,9 @@ static void sample(struct weir_engine *eng, struct seq *seq, const float *logits
 {
     const struct weir_session_params *p = &seq->session->params;
     uint32_t n_vocab = eng->config.n_vocab;
-    int32_t id = sample_token(logits, n_vocab, &seq->session->sample, seq->choice, seq->n_out, eng->scratch);
+    /* By the position in the whole text: a request that carries what was said so far goes on as it would have. */
+    int32_t id =
+        sample_token(logits, n_vocab, &seq->session->sample, seq->choice, seq->n_tokens, eng->scratch);
 
     if (id < 0) { /* the model's numbers broke: this choice ends, the others are not its fault */
         finish(eng, seq, WEIR_FINISH_ERROR);

@@ -52,7 +52,7 @@ const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng); 
 struct weir_session_params {
     const int32_t *prompt; /* copied */
     uint32_t n_prompt;     /* 1 or more, below the context length */
-    uint32_t n_choices;    /* 1 to 128 */
+    uint32_t n_choices;    /* 1 to n_slots */
     uint32_t max_tokens;   /* per choice, 1 or more; cut so that prompt + output fits the context */
     uint64_t seed;
     double temperature; /* 0 = greedy */
@@ -66,8 +66,8 @@ struct weir_session_params {
     struct weir_str cache_salt;
     void *user; /* comes back with every event */
 };
-/* Queues it. WEIR_FULL: the queue is at its bound, or its worst case exceeds the pool. WEIR_INVALID: a
- * parameter. */
+/* Queues it. WEIR_FULL: the queue is at its bound. WEIR_INVALID: a parameter, or its worst case exceeds the
+ * pool, which no waiting cures. WEIR_NOMEM. */
 WEIR_MUST_CHECK weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_params *params,
                                            uint64_t now_ns, struct weir_session **ret, struct weir_why *why);
 /* Frees its blocks at once, wherever it is in its life; its events no longer come. */
@@ -89,7 +89,8 @@ struct weir_engine_event {
     uint32_t choice;
     int32_t id;                         /* TOKEN; an end token is told too, with FINISHED after it */
     float logprob;                      /* of the chosen token, before temperature */
-    const struct weir_top_logprob *top; /* n_top_logprobs of them, best first; until the next step */
+    const struct weir_top_logprob *top; /* n_top_logprobs of them, best first; id -1 past the vocabulary;
+                                         * until the next step */
     enum weir_finish finish;            /* FINISHED: once per choice */
     uint32_t cached_tokens;             /* STARTED */
     uint64_t queue_ns;                  /* STARTED */

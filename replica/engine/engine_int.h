@@ -9,6 +9,8 @@
 
 #define LOGITS_ROWS_MAX 32 /* rows through the head at once: bounds the logits, whatever the vocabulary */
 
+#define ENGINE_TOPS_MAX 5 /* top_logprobs of a token */
+
 enum seq_state {
     SEQ_IDLE,   /* its session waits, or another choice computes the prompt */
     SEQ_PROMPT, /* computes the prompt */
@@ -75,7 +77,7 @@ struct weir_engine {
     struct sample_item *scratch; /* [n_vocab] */
     struct weir_engine_event *events;
     uint32_t n_events;
-    struct weir_top_logprob *tops; /* [n_slots * 5] */
+    struct weir_top_logprob *tops; /* [n_slots * ENGINE_TOPS_MAX] */
     uint32_t n_tops;
 };
 

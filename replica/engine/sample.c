@@ -134,12 +134,15 @@ int32_t sample_token(const float *logits, uint32_t n, const struct sample_params
     for (uint32_t i = 0; i < kept; i++)
         total += weight(items[i].logit, best, p->temperature);
     double left = sample_uniform(p->seed, choice, position) * total;
+    int32_t last = i_best;
     for (uint32_t i = 0; i < kept; i++) {
-        left -= weight(items[i].logit, best, p->temperature);
+        double mass = weight(items[i].logit, best, p->temperature);
+        left -= mass;
+        last = mass > 0 ? items[i].id : last;
         if (left < 0)
-            return items[i].id; /* [M1] */
+            return last; /* [M1] */
     }
-    return items[kept - 1].id; /* rounding at the end of the sum */
+    return last; /* rounding at the end of the sum */
 }
 
 float sample_logprob(const float *logits, uint32_t n, int32_t id, struct weir_top_logprob *top, int n_top)
@@ -160,5 +163,7 @@ float sample_logprob(const float *logits, uint32_t n, int32_t id, struct weir_to
     }
     for (int i = 0; i < n_found; i++)
         top[i].logprob = (float)(top[i].logprob - lse);
+    for (int i = n_found; i < n_top; i++)
+        top[i] = (struct weir_top_logprob){ -1, -INFINITY };
     return (float)(logits[id] - lse);
 }
