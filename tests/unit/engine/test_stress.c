@@ -1,0 +1,129 @@
+/* test_stress.c - ten thousand random opens, steps, stops and closes: the books balance after each. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "replica/engine/engine_int.h"
+#include "tests/unit/engine/run.h"
+
+enum { N_ACTIONS = 10000, N_REQUESTS = 24, N_VOCAB = 31, N_SLOTS = 6 };
+
+static uint64_t random_state = 42;
+
+static uint32_t below(uint32_t n)
+{
+    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(random_state >> 33) % n;
+}
+
+/* Every page is held as often as tables name it; nothing promised is more than the pool; slots are counted. */
+static void check_books(const struct weir_engine *eng)
+{
+    static uint32_t refs[4096];
+    uint32_t n_used = 0, n_promised = 0;
+
+    memset(refs, 0, eng->kv.n_pages * sizeof *refs);
+    for (uint32_t i = 0; i < eng->opts.n_slots; i++) {
+        struct seq *seq = eng->slots[i];
+        if (!seq)
+            continue;
+        n_used++;
+        assert_int_equal(seq->i_slot, i);
+        for (uint32_t k = 0; k < seq->n_pages; k++)
+            refs[seq_table(seq)[k]]++;
+    }
+    assert_int_equal(n_used + eng->n_slots_free, eng->opts.n_slots);
+    for (uint32_t i = 0; i < eng->kv.n_pages; i++)
+        assert_int_equal(refs[i], eng->kv.pages[i].refs);
+    for (const struct weir_session *ses = eng->running.first; ses; ses = ses->next)
+        n_promised += ses->n_promised;
+    assert_int_equal(n_promised, eng->n_promised);
+    assert_true(n_promised <= eng->kv.n_pages); /* [E1] */
+    assert_true(kv_n_held(&eng->kv) <= n_promised);
+}
+
+static void open_random(struct weir_engine *eng, struct run_request *r)
+{
+    static const char *const salts[] = { "", "a", "b" };
+    struct weir_why why;
+
+    run_request_init(r, below(4), N_VOCAB, 1 + below(90),
+                     1 + below(30)); /* few seeds: prefixes are shared */
+    r->params.n_choices = below(4) ? 1 : 1 + below(3);
+    r->params.temperature = below(2);
+    r->params.priority = below(3);
+    r->params.cache_salt = weir_str(salts[below(3)]);
+    r->params.user = r;
+    weir_err err = weir_session_open(eng, &r->params, 1000, &r->session, &why);
+    assert_true(err == WEIR_OK || err == WEIR_FULL || err == WEIR_INVALID); /* the pool is small */
+    if (err != WEIR_OK)
+        r->session = NULL;
+}
+
+static void test_random_lives(void **state)
+{
+    struct tiny_shape shape = { .n_layer = 1,
+                                .n_head = 2,
+                                .n_kv_head = 1,
+                                .d_head = 4,
+                                .d_model = 16,
+                                .d_ffn = 16,
+                                .n_vocab = N_VOCAB,
+                                .n_context = 128,
+                                .tied = true,
+                                .dtype = "F32",
+                                .more = "\"eos_token_id\":3,",
+                                .seed = 2 };
+    struct run_request *requests = calloc(N_REQUESTS, sizeof *requests);
+    char dir[TINY_DIR_MAX];
+    int n_ended = 0, n_tokens = 0, n_cached = 0;
+
+    (void)state;
+    tiny_model_write(dir, &shape);
+    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = N_SLOTS,
+                                                                        .n_queue_max = 8,
+                                                                        .step_tokens = 32,
+                                                                        .n_threads = 2,
+                                                                        .kv_bytes = 20 * 16 * 2 * 4 * 4 });
+    assert_int_equal(eng->kv.n_pages, 20);
+    for (int i = 0; i < N_ACTIONS; i++) {
+        struct run_request *r = &requests[below(N_REQUESTS)];
+        uint32_t action = below(10);
+        if (action < 5) {
+            struct weir_engine_step step = run_step(eng);
+            n_tokens += (int)(step.n_prefill + step.n_decode);
+        } else if (!r->session) {
+            open_random(eng, r);
+        } else if (run_done(r) || action == 9) {
+            n_ended += run_done(r);
+            n_cached += r->cached_tokens > 0;
+            weir_session_close(r->session);
+            r->session = NULL;
+        } else if (action == 8) {
+            uint32_t choice = below(3);
+            weir_session_stop_choice(r->session, choice);
+            if (choice < r->params.n_choices && r->session->seqs[choice].state == SEQ_DONE)
+                r->choices[choice].n_finished = 1;
+        }
+        check_books(eng);
+    }
+    print_message("%d ended, %d from the cache, %d tokens\n", n_ended, n_cached, n_tokens);
+    assert_true(n_ended > 200 && n_cached > 50 && n_tokens > 5000); /* it did work */
+    for (int i = 0; i < N_REQUESTS; i++)
+        weir_session_close(requests[i].session);
+    run_idle(eng);
+    weir_engine_close(eng);
+    tiny_model_remove(dir);
+    free(requests);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_random_lives) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
