@@ -215,6 +215,9 @@ static void test_same_arguments_same_token(void **state)
         n_differ += sample_token(logits, N, &other, 1, i, scratch) != id;
     }
     assert_true(n_differ > 500);
+    assert_true(sample_uniform(6, 0, 3) !=
+                sample_uniform(5, 1, 3)); /* a neighbour's seed is not the next choice */
+    assert_true(sample_uniform(5, 1, 2) != sample_uniform(5, 0, 3));
 }
 
 static void test_logprobs(void **state)
