@@ -1,0 +1,257 @@
+/* bench_engine.c - prompts and decoding of one model on this machine, beside what its memory can read.
+ *
+ * Each figure is the best of a few rounds: on a machine shared with others the best is the one that was least disturbed.
+ * The probe reads 256 MiB with as many threads as the engine has, just before the decoding; a decoded token reads every weight
+ * once, so weight bytes times steps a second over the probe is the share of the memory's speed that decoding reaches. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "replica/engine/engine.h"
+
+#define PROBE_BYTES (256u << 20)
+#define THREADS_MAX 256
+#define BATCH_MAX 64
+#define DECODE_PROMPT 32
+
+struct options {
+    const char *model;
+    uint32_t n_threads, step_tokens, rounds;
+    uint64_t head_params; /* of the table and the head: a prompt's tokens do not go through them */
+    bool json;
+};
+
+/* ---- what the memory can do ---- */
+struct reader {
+    pthread_t thread;
+    const uint64_t *from;
+    size_t n_words;
+    uint64_t sum;
+};
+
+/* Four streams, so that a core keeps enough lines in flight. */
+static void *read_all(void *arg)
+{
+    struct reader *r = arg;
+    size_t quarter = r->n_words / 4;
+    uint64_t sums[4] = { 0 };
+
+    for (size_t i = 0; i < quarter; i += 8)
+        for (size_t s = 0; s < 4; s++) {
+            const uint64_t *line = r->from + s * quarter + i;
+            __builtin_prefetch(line + 256);
+            for (int k = 0; k < 8; k++)
+                sums[s] += line[k];
+        }
+    r->sum = sums[0] + sums[1] + sums[2] + sums[3];
+    return NULL;
+}
+
+static double probe_gb_s(uint32_t n_threads, uint32_t rounds)
+{
+    struct reader readers[THREADS_MAX];
+    uint64_t *memory = weir_alloc_aligned(64, PROBE_BYTES + 4096);
+    double best = 0;
+
+    if (!memory)
+        return 0;
+    memset(memory, 1, PROBE_BYTES + 4096);
+    for (uint32_t round = 0; round < rounds; round++) {
+        uint64_t begin = weir_now_ns();
+        for (uint32_t i = 0; i < n_threads; i++) {
+            size_t share = PROBE_BYTES / 8 / n_threads / 32 * 32;
+            readers[i] = (struct reader){ .from = memory + i * share, .n_words = share };
+            if (pthread_create(&readers[i].thread, NULL, read_all, &readers[i]) != 0)
+                exit(1);
+        }
+        for (uint32_t i = 0; i < n_threads; i++)
+            pthread_join(readers[i].thread, NULL);
+        double gb_s = PROBE_BYTES / (double)(weir_now_ns() - begin);
+        best = gb_s > best ? gb_s : best;
+    }
+    weir_free(memory);
+    return best;
+}
+
+/* ---- the engine ---- */
+static void die(const char *what)
+{
+    fprintf(stderr, "bench_engine: %s\n", what);
+    exit(1);
+}
+
+static struct weir_engine *open_engine(const struct options *o)
+{
+    struct weir_engine_opts opts = { .model_dir = o->model,
+                                     .backend = "cpu",
+                                     .n_threads = o->n_threads,
+                                     .n_slots = BATCH_MAX,
+                                     .n_queue_max = BATCH_MAX,
+                                     .step_tokens = o->step_tokens };
+    struct weir_engine *eng = NULL;
+    struct weir_why why = { 0 };
+
+    if (weir_engine_open(&opts, &eng, &why) != WEIR_OK)
+        die(why.text);
+    return eng;
+}
+
+/* Prompts differ from each other, so that the prefix cache helps nobody. */
+static struct weir_session *submit(struct weir_engine *eng, uint32_t n_prompt, uint32_t max_tokens)
+{
+    static uint64_t random = 1;
+    uint32_t n_vocab = weir_engine_info(eng)->n_vocab;
+    int32_t *prompt = weir_calloc(n_prompt, sizeof *prompt);
+    struct weir_session *ses = NULL;
+    struct weir_why why = { 0 };
+
+    if (!prompt)
+        die("no memory");
+    for (uint32_t i = 0; i < n_prompt; i++) {
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        prompt[i] = (int32_t)((random >> 33) % n_vocab);
+    }
+    struct weir_session_params params = { .prompt = prompt,
+                                          .n_prompt = n_prompt,
+                                          .n_choices = 1,
+                                          .max_tokens = max_tokens,
+                                          .top_p = 1,
+                                          .ignore_eos = true,
+                                          .cache_salt = { "", 0 } };
+    if (weir_session_open(eng, &params, 0, &ses, &why) != WEIR_OK)
+        die(why.text);
+    weir_free(prompt);
+    return ses;
+}
+
+static struct weir_engine_step step(struct weir_engine *eng)
+{
+    struct weir_engine_step ret;
+    struct weir_why why = { 0 };
+
+    if (weir_engine_step(eng, 0, &ret, &why) != WEIR_OK)
+        die(why.text);
+    return ret;
+}
+
+/* Prompt tokens a second. */
+static double bench_prefill(struct weir_engine *eng, uint32_t n_prompt, uint32_t rounds)
+{
+    double best = 0;
+
+    for (uint32_t round = 0; round < rounds; round++) {
+        struct weir_session *ses = submit(eng, n_prompt, 1);
+        uint64_t begin = weir_now_ns();
+        while (weir_engine_has_work(eng))
+            step(eng);
+        double speed = n_prompt * 1e9 / (double)(weir_now_ns() - begin);
+        best = speed > best ? speed : best;
+        weir_session_close(ses);
+    }
+    return best;
+}
+
+/* Tokens a second of all sequences together; n_steps are timed at once, so that a step is not just a lucky one. */
+static double bench_decode(struct weir_engine *eng, uint32_t n_batch, uint32_t n_steps, uint32_t rounds)
+{
+    struct weir_session *sessions[BATCH_MAX];
+    double best = 0;
+
+    for (uint32_t i = 0; i < n_batch; i++)
+        sessions[i] = submit(eng, DECODE_PROMPT, n_steps * rounds + BATCH_MAX);
+    while (step(eng).n_decode < n_batch)
+        ;
+    for (uint32_t round = 0; round < rounds; round++) {
+        uint64_t begin = weir_now_ns();
+        for (uint32_t i = 0; i < n_steps; i++)
+            step(eng);
+        double speed = n_steps * n_batch * 1e9 / (double)(weir_now_ns() - begin);
+        best = speed > best ? speed : best;
+    }
+    for (uint32_t i = 0; i < n_batch; i++)
+        weir_session_close(sessions[i]);
+    return best;
+}
+
+/* ---- telling ---- */
+static void tell_prefill(const struct options *o, uint32_t n_prompt, double speed, double gflop_token)
+{
+    if (o->json)
+        printf("{\"prefill\":%u,\"tokens_s\":%.1f,\"gflop_s\":%.1f}\n", n_prompt, speed, speed * gflop_token);
+    else
+        printf("prefill %5u tokens      %9.1f tokens/s  %7.1f GFLOP/s\n", n_prompt, speed,
+               speed * gflop_token);
+}
+
+static void tell_decode(const struct options *o, uint32_t n_batch, double speed, double gb, double probe)
+{
+    double gb_s = speed / n_batch * gb;
+
+    if (o->json)
+        printf("{\"decode\":%u,\"tokens_s\":%.1f,\"gb_s\":%.2f,\"probe_gb_s\":%.2f}\n", n_batch, speed, gb_s,
+               probe);
+    else
+        printf(
+            "decode  %5u sequences   %9.1f tokens/s  %7.1f GB/s of weights, %3.0f %% of the memory's %.1f\n",
+            n_batch, speed, gb_s, 100 * gb_s / probe, probe);
+}
+
+static bool read_options(int argc, char **argv, struct options *o)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            o->json = true;
+        else if (i + 1 < argc && strcmp(argv[i], "--model") == 0)
+            o->model = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--threads") == 0)
+            o->n_threads = (uint32_t)strtoul(argv[++i], NULL, 10);
+        else if (i + 1 < argc && strcmp(argv[i], "--step-tokens") == 0)
+            o->step_tokens = (uint32_t)strtoul(argv[++i], NULL, 10);
+        else if (i + 1 < argc && strcmp(argv[i], "--head-params") == 0)
+            o->head_params = strtoull(argv[++i], NULL, 10);
+        else if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0)
+            o->rounds = (uint32_t)strtoul(argv[++i], NULL, 10);
+        else
+            return false;
+    }
+    if (o->n_threads == 0)
+        o->n_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    return o->model && o->n_threads <= THREADS_MAX && o->rounds > 0 && o->rounds <= 20;
+}
+
+int main(int argc, char **argv)
+{
+    static const uint32_t prompts[] = { 128, 512, 2048 }, batches[] = { 1, 4, 16 };
+    struct options o = { .rounds = 5 };
+
+    if (!read_options(argc, argv, &o)) {
+        fprintf(stderr,
+                "usage: %s --model DIR [--threads N] [--step-tokens N] [--head-params N] [--rounds 1-20] "
+                "[--json]\n",
+                argv[0]);
+        return 2;
+    }
+    struct weir_engine *eng = open_engine(&o);
+    const struct weir_engine_info *info = weir_engine_info(eng);
+    double gb = (double)info->weight_bytes / 1e9,
+           gflop_token = 2 * (double)(info->n_params - o.head_params) / 1e9;
+    if (o.json)
+        printf("{\"backend\":\"%s\",\"threads\":%u,\"n_params\":%llu,\"weight_bytes\":%llu}\n", info->backend,
+               o.n_threads, (unsigned long long)info->n_params, (unsigned long long)info->weight_bytes);
+    else
+        printf("%s, %u threads, %.1f M parameters, %.1f MB of weights\n", info->backend, o.n_threads,
+               (double)info->n_params / 1e6, gb * 1e3);
+    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++)
+        if (prompts[i] < info->n_context)
+            tell_prefill(&o, prompts[i], bench_prefill(eng, prompts[i], o.rounds), gflop_token);
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        double probe = probe_gb_s(o.n_threads, 3);
+        tell_decode(&o, batches[i], bench_decode(eng, batches[i], 16, o.rounds), gb, probe);
+    }
+    weir_engine_close(eng);
+    return 0;
+}
