@@ -10,7 +10,9 @@ in the repository and free of other people's text.
   * Muon for the weight matrices, AdamW for embeddings and norms: at this size it needs about half of AdamW's steps.
   * Documents are packed end to end and attention may look past a document's start. So the model has seen every distance
     up to the row length, which matters for long prompts; each document starts with <|begin_of_text|>, which it learns to
-    read as a reset. Rows are --seq tokens, and --seq-long in the last part of the training.
+    read as a reset. Rows are --seq tokens, and --seq-long in the last part of the training. That part must be large: past the
+    longest row it has seen at a useful learning rate, the model writes nonsense, and validation on short rows does not show
+    it. So validation reports the rows of both lengths.
   * The tokens that the model will have to write (an assistant's words and the end of its turn, plain text) weigh 1 in the
     loss, the others (the user's and the system's words) --user-weight: they are there to be understood, not spoken.
 
@@ -417,9 +419,9 @@ def main():
     ap.add_argument("--steps", type=int, default=1800, help="optimizer steps")
     ap.add_argument("--minutes", type=float, help="end after this time even with fewer steps; the schedule follows")
     ap.add_argument("--tokens-per-step", type=int, default=4096)
-    ap.add_argument("--seq", type=int, default=256, help="row length, tokens")
+    ap.add_argument("--seq", type=int, default=512, help="row length, tokens")
     ap.add_argument("--seq-long", type=int, default=1024, help="row length in the last part")
-    ap.add_argument("--long-part", type=float, default=0.15, help="share of the steps with long rows")
+    ap.add_argument("--long-part", type=float, default=0.4, help="share of the steps with long rows")
     ap.add_argument("--lr-muon", type=float, default=0.02)
     ap.add_argument("--lr-adam", type=float, default=0.004)
     ap.add_argument("--warmup", type=int, default=40, help="steps of warm-up")
@@ -475,15 +477,18 @@ def main():
         at = starts[:, None] + np.arange(seq + 1)[None, :]
         return src[at].astype(np.int32), w[at].astype(np.float32)
 
-    def validate():
-        rows = np.arange(0, len(val_ids) - args.seq - 1, args.seq)
-        tot = cnt = 0.0
-        for i in range(0, len(rows) - 7, 8):
-            a, w = batch(val_ids, val_wts, rows[i : i + 8], args.seq)
-            n = w[:, 1:].sum()
-            tot += float(short[1](p, a, w)) * n
-            cnt += n
-        return tot / cnt
+    def validate(n):
+        """Held-out loss of the words that the model has to write, in short and in long rows."""
+        for length, (_, loss_of) in ((args.seq, short), (args.seq_long, long)):
+            rows, per = np.arange(0, len(val_ids) - length - 1, length), args.tokens_per_step // length
+            tot = cnt = 0.0
+            for i in range(0, len(rows) - per + 1, per):
+                a, w = batch(val_ids, val_wts, rows[i : i + per], length)
+                k = w[:, 1:].sum()
+                tot += float(loss_of(p, a, w)) * k
+                cnt += k
+            v = tot / cnt
+            print(f"step {n} validation, rows of {length}: loss {v:.4f} perplexity {math.exp(v):.3f}", flush=True)
 
     def export():
         host = {k: np.asarray(a) for k, a in p.items()}
@@ -510,13 +515,12 @@ def main():
         if n % 20 == 0 or done >= 1:
             print(f"step {n} loss {float(loss):.4f} {dt:.0f} s {n * args.tokens_per_step / dt:.0f} tokens/s", flush=True)
         if n % 200 == 0:
-            v = validate()
-            print(f"step {n} validation loss {v:.4f} perplexity {math.exp(v):.3f}", flush=True)
+            validate(n)
         if args.export_every and n % args.export_every == 0:
             export()
     export()
-    v = validate()
-    print(f"done: validation loss {v:.4f} perplexity {math.exp(v):.3f}; training took {time.time() - t1:.0f} s", flush=True)
+    validate(n)
+    print(f"done: training took {time.time() - t1:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
