@@ -11,7 +11,8 @@
 #include "base/mem.h"
 
 #define CONFIG_BYTES_MAX (1u << 20)
-#define SHAPE_MAX (1u << 22) /* of one dimension: anything larger is a damaged file */
+#define ROPE_TABLE_MAX (1ull << 28) /* positions x head: 1 GiB of cosines and sines, made at opening */
+#define SHAPE_MAX (1u << 22)        /* of one dimension: anything larger is a damaged file */
 
 /* The families by table: what config.json calls them. A row more is a family more, once the graph can do it. */
 static const char *const families[] = { "LlamaForCausalLM" };
@@ -211,6 +212,10 @@ static weir_err check_shapes(struct model_config *c, struct weir_why *why)
         c->n_head > 4096)
         return weir_fail(why, WEIR_CORRUPT, "config.json: %u heads over %u key heads of %u don't fit",
                          c->n_head, c->n_kv_head, c->d_head);
+    if ((uint64_t)c->n_context * c->d_head > ROPE_TABLE_MAX)
+        return weir_fail_param(why, "max_position_embeddings", WEIR_CORRUPT,
+                               "config.json: a context of %u is more than this build has tables for",
+                               c->n_context);
     for (int i = 0; i < c->n_eos_ids; i++)
         if (c->eos_ids[i] < 0 || (uint32_t)c->eos_ids[i] >= c->n_vocab)
             return weir_fail_param(why, "eos_token_id", WEIR_CORRUPT,

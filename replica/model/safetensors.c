@@ -189,6 +189,25 @@ static weir_err map_file(struct safetensors *st, const char *path, struct mappin
     return WEIR_OK;
 }
 
+static int compare_places(const void *a, const void *b)
+{
+    const char *x = ((const struct tensor *)a)->data, *y = ((const struct tensor *)b)->data;
+
+    return (x > y) - (x < y);
+}
+
+/* Two tensors of one file never share bytes: a file where they do was made by no tool, or by a hostile one. */
+static weir_err check_overlap(struct tensor *items, size_t n, const char *path, struct weir_why *why)
+{
+    if (n > 1)
+        qsort(items, n, sizeof *items, compare_places);
+    for (size_t i = 1; i < n; i++)
+        if ((const char *)items[i - 1].data + shape_bytes(&items[i - 1]) > (const char *)items[i].data)
+            return weir_fail(why, WEIR_CORRUPT, "%s: the tensors `%.*s` and `%.*s` overlap", path,
+                             WEIR_STR_FMT(items[i - 1].name), WEIR_STR_FMT(items[i].name));
+    return WEIR_OK;
+}
+
 static weir_err load_file(struct safetensors *st, const char *dir, const char *name, struct weir_why *why)
 {
     char path[1600];
@@ -257,9 +276,11 @@ static weir_err load_shards(struct safetensors *st, const char *dir, const char 
             shards[n++] = weir_arena_strndup(&st->arena, name.ptr, name.len);
         }
     }
-    weir_err err = weir_json_end(&j, why);
+    struct weir_why inner = { 0 };
+    weir_err err = weir_json_end(&j, &inner);
     if (err != WEIR_OK)
-        return WEIR_CORRUPT;
+        return weir_fail_param(why, inner.param, err == WEIR_INVALID ? WEIR_CORRUPT : err,
+                               "%s/model.safetensors.index.json: %s", dir, inner.text);
     for (int i = 0; i < n && err == WEIR_OK; i++)
         err = shards[i] ? load_file(st, dir, shards[i], why) : WEIR_NOMEM;
     return err;

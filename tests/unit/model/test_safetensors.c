@@ -113,6 +113,8 @@ static void test_damaged_headers(void **state)
         { "{\"a\":5}", WEIR_CORRUPT, "a" },
         { "{" T("a", "F32", "[2]", "[0,8]") "," T("a", "F32", "[2]", "[8,16]") "}", WEIR_CORRUPT,
           "`a` is there twice" },
+        { "{" T("a", "F32", "[2]", "[4,12]") "," T("b", "F32", "[2]", "[0,8]") "}", WEIR_CORRUPT,
+          "`b` and `a` overlap" },
     };
 
     (void)state;
