@@ -227,10 +227,15 @@ static weir_err load_file(struct safetensors *st, const char *dir, const char *n
                          (unsigned long long)header_len, map->len);
     const char *json = (const char *)map->base + 8;
     uint64_t n_data = map->len - 8 - header_len;
+    size_t n_before = st->list.n;
     err =
         safetensors_parse_header(json, header_len, json + header_len, n_data, &st->arena, &st->list, &inner);
     if (err != WEIR_OK)
         return weir_fail_param(why, inner.param, err, "%s: %s", path, inner.text);
+    if (st->list.n > n_before)
+        err = check_overlap(st->list.items + n_before, st->list.n - n_before, path, why);
+    if (err != WEIR_OK)
+        return err;
     /* A chain over the shards: each link covers the one before. */
     char link[128];
     uint8_t digest[32];
