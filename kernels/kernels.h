@@ -21,7 +21,8 @@
 extern "C" {
 #endif
 
-#define WEIR_KV_BLOCK 16 /* tokens in a KV page */
+#define WEIR_KV_BLOCK 16   /* tokens in a KV page */
+#define WEIR_HEAD_MAX 1024 /* numbers in a head */
 
 enum weir_dtype { WEIR_F32, WEIR_F16, WEIR_BF16 };
 static inline size_t weir_dtype_size(enum weir_dtype dtype)
@@ -52,13 +53,15 @@ struct weir_batch {
     uint32_t n_block_max;
 };
 
-/* Where a layer's keys and values are: pages [n_block, n_kv_head, WEIR_KV_BLOCK, d_head] f32 each. */
+/* Where a layer's keys and values are, f32: values in pages [n_block, n_kv_head, WEIR_KV_BLOCK, d_head], keys in as many
+ * numbers a page, laid out as the back end likes. */
 struct weir_kv_pages {
     float *k, *v;
 };
 
 struct weir_attn_dims {
-    uint32_t n_head, n_kv_head, d_head; /* n_head is a multiple of n_kv_head; d_head of 2 */
+    uint32_t n_head, n_kv_head,
+        d_head; /* n_head is a multiple of n_kv_head; d_head of 2, at most WEIR_HEAD_MAX */
 };
 
 struct weir_backend {
@@ -99,8 +102,8 @@ struct weir_backend {
                       const struct weir_attn_dims *dims, uint32_t from, uint32_t to);
 };
 
-/* n_threads 0 = one a core. The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512 in the environment
- * asks for a smaller one. WEIR_NOMEM, WEIR_IO (threads). */
+/* n_threads 0 = one a core. The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512|amx in the
+ * environment asks for a smaller one. WEIR_NOMEM, WEIR_IO (threads). */
 WEIR_MUST_CHECK weir_err weir_backend_cpu_open(uint32_t n_threads, struct weir_backend **ret,
                                                struct weir_why *why);
 void weir_backend_close(struct weir_backend *be); /* takes NULL */

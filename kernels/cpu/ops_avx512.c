@@ -1,4 +1,7 @@
-/* ops_avx512.c - ops_body.h for machines with avx512; the flags are in CMakeLists.txt. */
+/* ops_avx512.c - ops_body.h for machines with avx512: vectors of 16 floats, 32 registers. */
 #define OPS_NAME cpu_ops_avx512
 #define OPS_LABEL "cpu avx512"
+#define LANES 16
+#define TILE_P 2
+#define TILE_T 12
 #include "kernels/cpu/ops_body.h"

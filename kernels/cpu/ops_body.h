@@ -1,64 +1,72 @@
-/* ops_body.h - the inner loops over vectors of 16 floats, which the compiler lowers to the instruction set of the file that
- * includes this one (with OPS_NAME and OPS_LABEL set).
+/* ops_body.h - the inner loops over vectors of LANES floats; the file that includes this one sets LANES, TILE_P, TILE_T, the
+ * names, and is compiled for one instruction set.
  *
  *   [B1] Every output of `linear` is one chain of multiply-adds along n_in, in order, whatever the tile it falls into.
- *   [B2] `attend` walks pages from position 0; a page's part of the sum is the same however many follow.
+ *   [B2] `attend` walks pages from position 0; a page's part of the sum is the same however many follow, and a query's sums
+ *        are the same whichever queries share its tile.
  *
- * Why a panel of 16 rows: a weight vector is loaded and widened once and used for all tokens of a tile, whose
- * activations are broadcast; sums never cross lanes. Tiles of 4 panels x 1-2 tokens keep enough chains in flight when a
- * single sequence decodes, 1-2 panels x 8 tokens when prompts are computed. */
+ * linear: a weight vector is loaded and widened once and used for all tokens of a tile, whose activations are broadcast; sums
+ * never cross lanes. A group of panels stays in the cache while the tokens go by. Few tokens take tiles of more panels, so that
+ * enough chains are in flight.
+ * attend: keys lie transposed in their pages, so that the scores of a page's 16 positions are one chain of vectors along the
+ * head, without sums across lanes; up to 8 queries (tokens and heads that share a KV head) use each key and value that is
+ * loaded. A page that a query sees in part is computed for that query alone: the others' positions are no zeros to it. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/ops.h"
 
-typedef float vf __attribute__((vector_size(64), aligned(4)));
-typedef int32_t vi __attribute__((vector_size(64), aligned(4)));
-typedef uint32_t vu __attribute__((vector_size(64), aligned(4)));
-typedef uint16_t vh __attribute__((vector_size(32), aligned(2)));
+#define NV (PANEL / LANES) /* vectors in a panel, and in a page of positions */
+#define QUERIES_MAX 8
+#define TOKENS_BLOCK 96 /* tokens whose activations stay in the second cache while panels go by */
+#define PREFETCH_ROWS 24
 
-static inline vf load(const float *p)
+typedef float vf __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t vi __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint32_t vu __attribute__((vector_size(4 * LANES), aligned(4)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p)
 {
-    vf v;
-    memcpy(&v, p, sizeof v);
-    return v;
+    return *(const vf *)p;
 }
 
-static inline void store(float *p, vf v)
+INLINE void store(float *p, vf v)
 {
-    memcpy(p, &v, sizeof v);
+    *(vf *)p = v;
 }
 
-static inline vf splat(float x)
+INLINE vf splat(float x)
 {
     return x - (vf){ 0 };
 }
 
-static inline vf load_bf16(const uint16_t *p)
+INLINE vf choose(vi mask, vf yes, vf no)
 {
-    vh half;
-    memcpy(&half, p, sizeof half);
-    return (vf)(__builtin_convertvector(half, vu) << 16);
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
 
 /* Lanes are added in a fixed tree. */
-static inline float sum(vf v)
+INLINE float sum(vf v)
 {
-    for (int width = 8; width > 0; width /= 2)
+    float lanes[LANES];
+
+    store(lanes, v);
+    for (int width = LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
-            v[i] += v[i + width];
-    return v[0];
+            lanes[i] += lanes[i + width];
+    return lanes[0];
 }
 
 /* e^x to about 2 ulp for x <= 0 (what softmax and silu need) and up to 88; below -87 it is 0. Cody-Waite reduction and a
  * polynomial of degree 6 on [-ln2/2, ln2/2]. */
-static inline vf exp_v(vf x)
+INLINE vf exp_v(vf x)
 {
     vi low = x < splat(-87.0f);
-    x = (vf)((low & (vi)splat(-87.0f)) | (~low & (vi)x));
+    x = choose(low, splat(-87.0f), x);
     vf high = splat(88.0f);
-    vi over = x > high;
-    x = (vf)((over & (vi)high) | (~over & (vi)x));
+    x = choose(x > high, high, x);
     vf n = x * splat(1.44269504f);
     n = (n + splat(12582912.0f)) - splat(12582912.0f); /* round to nearest */
     vf r = x - n * splat(0.693359375f);
@@ -75,192 +83,300 @@ static inline vf exp_v(vf x)
 }
 
 /* ---- linear ---- */
-#define LINEAR_TILE(NAME, LOAD, TYPE, P, T)                                                                  \
-    static inline void NAME(float *out, uint32_t ld_out, const float *x, const TYPE *w, uint32_t n_in,       \
-                            uint32_t n_rows, int add)                                                        \
-    {                                                                                                        \
-        vf acc[P][T];                                                                                        \
-        for (int p = 0; p < P; p++)                                                                          \
-            for (int t = 0; t < T; t++)                                                                      \
-                acc[p][t] = (vf){ 0 };                                                                       \
-        for (uint32_t k = 0; k < n_in; k++) {                                                                \
-            vf wv[P];                                                                                        \
-            _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) wv[p] =                                      \
-                LOAD(w + ((size_t)p * n_in + k) * PANEL);                                                    \
-            _Pragma("GCC unroll 8") for (int t = 0; t < T; t++)                                              \
-            {                                                                                                \
-                vf xv = splat(x[(size_t)t * n_in + k]);                                                      \
-                _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) acc[p][t] += wv[p] * xv; /* [B1] */      \
-            }                                                                                                \
-        }                                                                                                    \
-        for (int p = 0; p < P; p++)                                                                          \
-            for (int t = 0; t < T; t++)                                                                      \
-                finish(out + (size_t)t * ld_out + p * PANEL, acc[p][t],                                      \
-                       n_rows - (uint32_t)p * PANEL < PANEL ? n_rows - (uint32_t)p * PANEL : PANEL, add);    \
-    }
+struct product {
+    float *out;
+    const float *x;
+    const struct weir_matrix *m;
+    int add;
+};
 
-static inline void finish(float *out, vf acc, uint32_t n, int add)
+INLINE void finish(float *out, const vf acc[NV], uint32_t n, int add)
 {
     float row[PANEL];
 
-    if (n == PANEL) {
-        store(out, add ? load(out) + acc : acc);
+    if (n >= PANEL) {
+        for (int v = 0; v < NV; v++)
+            store(out + v * LANES, add ? load(out + v * LANES) + acc[v] : acc[v]);
         return;
     }
-    store(row, acc);
+    for (int v = 0; v < NV; v++)
+        store(row + v * LANES, acc[v]);
     for (uint32_t i = 0; i < n; i++)
         out[i] = add ? out[i] + row[i] : row[i];
 }
 
-LINEAR_TILE(bf16_4x1, load_bf16, uint16_t, 4, 1)
-LINEAR_TILE(bf16_4x2, load_bf16, uint16_t, 4, 2)
-LINEAR_TILE(bf16_2x8, load_bf16, uint16_t, 2, 8)
-LINEAR_TILE(bf16_1x1, load_bf16, uint16_t, 1, 1)
-LINEAR_TILE(bf16_1x4, load_bf16, uint16_t, 1, 4)
-LINEAR_TILE(bf16_2x4, load_bf16, uint16_t, 2, 4)
-LINEAR_TILE(f32_4x1, load, float, 4, 1)
-LINEAR_TILE(f32_4x2, load, float, 4, 2)
-LINEAR_TILE(f32_2x8, load, float, 2, 8)
-LINEAR_TILE(f32_1x1, load, float, 1, 1)
-LINEAR_TILE(f32_1x4, load, float, 1, 4)
-LINEAR_TILE(f32_2x4, load, float, 2, 4)
-
-/* All tokens against a few panels: the panels stay in the cache while the tokens go by. */
-#define LINEAR(NAME, TYPE, TILE)                                                                             \
-    static void NAME(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add,       \
-                     uint32_t begin, uint32_t end)                                                           \
-    {                                                                                                        \
-        const TYPE *data = m->data;                                                                          \
-        uint32_t n_in = m->n_in, ld = m->n_out;                                                              \
-        for (uint32_t p = begin; p < end;) {                                                                 \
-            uint32_t left = end - p, t = 0, step = left >= 4 && n_tok < 8 ? 4 : left >= 2 ? 2 : 1;           \
-            uint32_t rows = m->n_out - p * PANEL;                                                            \
-            const TYPE *w = data + (size_t)p * n_in * PANEL;                                                 \
-            float *o = out + (size_t)p * PANEL;                                                              \
-            if (step == 2)                                                                                   \
-                for (; t + 8 <= n_tok; t += 8)                                                               \
-                    TILE##_2x8(o + (size_t)t * ld, ld, x + (size_t)t * n_in, w, n_in, rows, add);            \
-            if (step == 2)                                                                                   \
-                for (; t + 4 <= n_tok; t += 4)                                                               \
-                    TILE##_2x4(o + (size_t)t * ld, ld, x + (size_t)t * n_in, w, n_in, rows, add);            \
-            if (step == 4)                                                                                   \
-                for (; t + 2 <= n_tok; t += 2)                                                               \
-                    TILE##_4x2(o + (size_t)t * ld, ld, x + (size_t)t * n_in, w, n_in, rows, add);            \
-            if (step == 4)                                                                                   \
-                for (; t < n_tok; t++)                                                                       \
-                    TILE##_4x1(o + (size_t)t * ld, ld, x + (size_t)t * n_in, w, n_in, rows, add);            \
-            for (uint32_t q = 0; q < step && t < n_tok; q++) {                                               \
-                uint32_t u = t;                                                                              \
-                for (; u + 4 <= n_tok; u += 4)                                                               \
-                    TILE##_1x4(o + (size_t)u * ld + q * PANEL, ld, x + (size_t)u * n_in,                     \
-                               w + (size_t)q * n_in * PANEL, n_in, rows - q * PANEL, add);                   \
-                for (; u < n_tok; u++)                                                                       \
-                    TILE##_1x1(o + (size_t)u * ld + q * PANEL, ld, x + (size_t)u * n_in,                     \
-                               w + (size_t)q * n_in * PANEL, n_in, rows - q * PANEL, add);                   \
-            }                                                                                                \
-            p += step;                                                                                       \
-        }                                                                                                    \
-    }
-LINEAR(linear_bf16, uint16_t, bf16)
-LINEAR(linear_f32, float, f32)
-
-static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add,
-                   uint32_t begin, uint32_t end)
+/* P panels from `panel` times T tokens from `token`; P, T and bf16 are constants where this is inlined. */
+INLINE void tile(const struct product *pr, uint32_t panel, uint32_t token, const int P, const int T,
+                 const int bf16)
 {
-    if (m->dtype == WEIR_BF16)
-        linear_bf16(out, x, m, n_tok, add, begin, end);
-    else
-        linear_f32(out, x, m, n_tok, add, begin, end);
+    uint32_t n_in = pr->m->n_in, ld = pr->m->n_out;
+    size_t stride = bf16 ? (size_t)pr->m->n_pair * PANEL : (size_t)n_in * PANEL; /* 32-bit words in a panel */
+    const uint32_t *w = (const uint32_t *)pr->m->data + panel * stride;
+    const float *x = pr->x + (size_t)token * n_in;
+    vf acc[4][TILE_T][NV];
+    uint32_t k = 0;
+
+    _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
+        _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) acc[p][t][v] = (vf){ 0 };
+    for (; bf16 && k + 2 <= n_in; k += 2, w += PANEL) {
+        vf low[4][NV], high[4][NV];
+        _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
+        {
+            if (T <= 4)
+                __builtin_prefetch(w + (size_t)p * stride + PREFETCH_ROWS * PANEL);
+            _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
+            {
+                vu pair = *(const vu *)(w + (size_t)p * stride + v * LANES);
+                low[p][v] = (vf)(pair << 16);
+                high[p][v] = (vf)(pair & 0xffff0000u);
+            }
+        }
+        _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
+        {
+            vf x0 = splat(x[(size_t)t * n_in + k]), x1 = splat(x[(size_t)t * n_in + k + 1]);
+            _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
+                _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
+            {
+                acc[p][t][v] += low[p][v] * x0; /* [B1] */
+                acc[p][t][v] += high[p][v] * x1;
+            }
+        }
+    }
+    for (; k < n_in; k++, w += PANEL) { /* f32, or the odd input of bf16 */
+        _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
+        {
+            vf xv = splat(x[(size_t)t * n_in + k]);
+            _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
+                _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
+            {
+                vu word = *(const vu *)(w + (size_t)p * stride + v * LANES);
+                acc[p][t][v] += (vf)(bf16 ? word << 16 : word) * xv;
+            }
+        }
+    }
+    _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
+        finish(pr->out + (size_t)(token + (uint32_t)t) * ld + (panel + (uint32_t)p) * PANEL, acc[p][t],
+               ld - (panel + (uint32_t)p) * PANEL, pr->add);
 }
 
-/* ---- the rest ---- */
+/* Tokens [token, end) against panels [panel, panel + n_panel), n_panel <= 4. */
+#define PANELS(NAME, BF16)                                                                                   \
+    static void NAME(const struct product *pr, uint32_t panel, uint32_t n_panel, uint32_t token,             \
+                     uint32_t end)                                                                           \
+    {                                                                                                        \
+        uint32_t p = 0, t;                                                                                   \
+        for (; n_panel - p >= TILE_P; p += TILE_P)                                                           \
+            for (t = token; t + TILE_T <= end; t += TILE_T)                                                  \
+                tile(pr, panel + p, t, TILE_P, TILE_T, BF16);                                                \
+        for (; p < n_panel; p++)                                                                             \
+            for (t = token; t + TILE_T <= end; t += TILE_T)                                                  \
+                tile(pr, panel + p, t, 1, TILE_T, BF16);                                                     \
+        token += (end - token) / TILE_T * TILE_T;                                                            \
+        for (; TILE_T > 4 && token + 4 <= end; token += 4) {                                                 \
+            for (p = 0; n_panel - p >= TILE_P; p += TILE_P)                                                  \
+                tile(pr, panel + p, token, TILE_P, 4, BF16);                                                 \
+            for (; p < n_panel; p++)                                                                         \
+                tile(pr, panel + p, token, 1, 4, BF16);                                                      \
+        }                                                                                                    \
+        for (; token < end; token++) {                                                                       \
+            if (n_panel == 4)                                                                                \
+                tile(pr, panel, token, 4, 1, BF16);                                                          \
+            for (p = 0; n_panel < 4 && p < n_panel; p++)                                                     \
+                tile(pr, panel + p, token, 1, 1, BF16);                                                      \
+        }                                                                                                    \
+    }
+PANELS(panels_bf16, 1)
+PANELS(panels_f32, 0)
+
+static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add,
+                   uint32_t begin, uint32_t end, const void *parts)
+{
+    struct product pr = { out, x, m, add };
+
+    (void)parts;
+    for (uint32_t token = 0; token < n_tok; token += TOKENS_BLOCK)
+        for (uint32_t panel = begin; panel < end; panel += 4) {
+            uint32_t last = n_tok - token < TOKENS_BLOCK ? n_tok : token + TOKENS_BLOCK;
+            uint32_t n_panel = end - panel < 4 ? end - panel : 4;
+            if (m->dtype == WEIR_BF16)
+                panels_bf16(&pr, panel, n_panel, token, last);
+            else
+                panels_f32(&pr, panel, n_panel, token, last);
+        }
+}
+
+/* ---- norm, silu ---- */
 static void rmsnorm(float *out, const float *x, const float *weight, uint32_t n, float eps)
 {
-    vf squares = { 0 };
+    vf squares[4] = { { 0 }, { 0 }, { 0 }, { 0 } };
     float tail = 0;
     uint32_t i = 0;
 
-    for (; i + PANEL <= n; i += PANEL)
-        squares += load(x + i) * load(x + i);
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int k = 0; k < 4; k++)
+            squares[k] += load(x + i + k * LANES) * load(x + i + k * LANES);
     for (; i < n; i++)
         tail += x[i] * x[i];
-    float scale = 1.0f / sqrtf((sum(squares) + tail) / (float)n + eps);
+    vf all = (squares[0] + squares[1]) + (squares[2] + squares[3]);
+    float scale = 1.0f / sqrtf((sum(all) + tail) / (float)n + eps);
     for (i = 0; i < n; i++)
         out[i] = x[i] * scale * weight[i];
 }
 
-static inline float dot(const float *a, const float *b, uint32_t n)
-{
-    vf acc = { 0 };
-    float tail = 0;
-    uint32_t i = 0;
-
-    for (; i + PANEL <= n; i += PANEL)
-        acc += load(a + i) * load(b + i);
-    for (; i < n; i++)
-        tail += a[i] * b[i];
-    return sum(acc) + tail;
-}
-
-/* One page into the running softmax of one head: state is (max, sum of weights, out = weighted values). */
-static inline void attend_page(float *out, float *max, float *total, const float *q, const float *k,
-                               const float *v, uint32_t n_pos, uint32_t d, float scale)
-{
-    float scores[WEIR_KV_BLOCK], page_max = *max;
-
-    for (uint32_t j = 0; j < WEIR_KV_BLOCK; j++)
-        scores[j] = j < n_pos ? dot(q, k + (size_t)j * d, d) * scale : -INFINITY;
-    for (uint32_t j = 0; j < n_pos; j++)
-        page_max = scores[j] > page_max ? scores[j] : page_max;
-    vf weights = exp_v(load(scores) - splat(page_max));
-    float keep = exp_v(splat(*max - page_max))[0];
-    *total = *total * keep + sum(weights);
-    *max = page_max;
-    for (uint32_t i = 0; i < d; i++)
-        out[i] *= keep;
-    for (uint32_t j = 0; j < n_pos; j++) {
-        float weight = weights[j];
-        for (uint32_t i = 0; i < d; i++)
-            out[i] += weight * v[(size_t)j * d + i];
-    }
-}
-
-static void attend(float *out, const float *q, const float *k, const float *v, const int32_t *table,
-                   int32_t pos, uint32_t i_kv_head, const struct weir_attn_dims *dims, float scale)
-{
-    uint32_t d = dims->d_head, n_group = dims->n_head / dims->n_kv_head, n_pos = (uint32_t)pos + 1;
-    size_t page = (size_t)dims->n_kv_head * WEIR_KV_BLOCK * d, head = (size_t)i_kv_head * WEIR_KV_BLOCK * d;
-
-    for (uint32_t g = 0; g < n_group; g++) {
-        float max = -INFINITY, total = 0;
-        const float *query = q + (size_t)g * d;
-        float *o = out + (size_t)g * d;
-        memset(o, 0, d * sizeof *o);
-        for (uint32_t b = 0; b * WEIR_KV_BLOCK < n_pos; b++) { /* [B2] */
-            uint32_t n =
-                n_pos - b * WEIR_KV_BLOCK < WEIR_KV_BLOCK ? n_pos - b * WEIR_KV_BLOCK : WEIR_KV_BLOCK;
-            size_t at = (size_t)table[b] * page + head;
-            attend_page(o, &max, &total, query, k + at, v + at, n, d, scale);
-        }
-        for (uint32_t i = 0; i < d; i++)
-            o[i] /= total;
-    }
-}
-
 static void silu_mul(float *out, const float *gate, const float *up, uint32_t n)
 {
-    float g[PANEL], u[PANEL];
+    float g[LANES] = { 0 }, u[LANES] = { 0 };
+    uint32_t i = 0;
 
-    for (uint32_t i = 0; i < n; i += PANEL) {
-        uint32_t m = n - i < PANEL ? n - i : PANEL;
-        memset(g, 0, sizeof g);
-        memset(u, 0, sizeof u);
-        memcpy(g, gate + i, m * sizeof *g);
-        memcpy(u, up + i, m * sizeof *u);
-        vf x = load(g);
-        store(g, x / (splat(1.0f) + exp_v(-x)) * load(u));
-        memcpy(out + i, g, m * sizeof *g);
+    for (; i + LANES <= n; i += LANES) {
+        vf x = load(gate + i);
+        store(out + i, x / (splat(1.0f) + exp_v(-x)) * load(up + i));
+    }
+    if (i == n)
+        return;
+    memcpy(g, gate + i, (n - i) * sizeof *g);
+    memcpy(u, up + i, (n - i) * sizeof *u);
+    vf x = load(g);
+    store(g, x / (splat(1.0f) + exp_v(-x)) * load(u));
+    memcpy(out + i, g, (n - i) * sizeof *g);
+}
+
+/* ---- attention ---- */
+struct query { /* state of an online softmax: out is the weighted sum of values so far */
+    float *out, max, total;
+};
+
+/* Compilers may fuse a product into the sum that follows, or not, as each copy of an inlined loop pleases; the bits must not
+ * hang on that. So nothing here adds two products, and the scale is in q before it gets here. */
+
+/* One page into N queries, of which each sees its first n_pos positions; N is a constant where this is inlined. */
+INLINE void attend_page(struct query *queries, const float *q, const int N, const float *k, const float *v,
+                        uint32_t n_pos, uint32_t d)
+{
+    vf scores[QUERIES_MAX][NV];
+    float weights[QUERIES_MAX][WEIR_KV_BLOCK], keep[QUERIES_MAX];
+
+    _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
+        scores[a][c] = (vf){ 0 };
+    for (uint32_t i = 0; i < d; i++)
+        _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
+        {
+            vf key = load(k + (size_t)i * WEIR_KV_BLOCK + c * LANES);
+            _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) scores[a][c] +=
+                key * splat(q[(size_t)i * QUERIES_MAX + (uint32_t)a]);
+        }
+    _Pragma("GCC unroll 8") for (int a = 0; a < N; a++)
+    {
+        float max = queries[a].max;
+        for (int c = 0; c < NV; c++)
+            store(weights[a] + c * LANES, scores[a][c]);
+        for (uint32_t j = n_pos; j < WEIR_KV_BLOCK; j++)
+            weights[a][j] = -INFINITY;
+        for (uint32_t j = 0; j < WEIR_KV_BLOCK; j++)
+            max = weights[a][j] > max ? weights[a][j] : max;
+        keep[a] = exp_v(splat(queries[a].max - max))[0];
+        vf total = { 0 };
+        for (int c = 0; c < NV; c++) {
+            vf weight = exp_v(load(weights[a] + c * LANES) - splat(max));
+            store(weights[a] + c * LANES, weight);
+            total += weight;
+        }
+        queries[a].total = queries[a].total * keep[a] + sum(total);
+        queries[a].max = max;
+    }
+    uint32_t i = 0;
+    for (; i + LANES <= d; i += LANES) {
+        vf out[QUERIES_MAX];
+        _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) out[a] = (vf){ 0 };
+        for (uint32_t j = 0; j < n_pos; j++) {
+            vf value = load(v + (size_t)j * d + i);
+            _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) out[a] += value * splat(weights[a][j]);
+        }
+        _Pragma("GCC unroll 8") for (int a = 0; a < N; a++)
+            store(queries[a].out + i, load(queries[a].out + i) * splat(keep[a]) + out[a]);
+    }
+    for (; i < d; i++)
+        for (int a = 0; a < N; a++) {
+            float out = 0;
+            for (uint32_t j = 0; j < n_pos; j++)
+                out += v[(size_t)j * d + i] * weights[a][j];
+            queries[a].out[i] = queries[a].out[i] * keep[a] + out;
+        }
+}
+
+/* Pages [begin, end) that all N queries see whole. */
+#define ATTEND_PAGES(N)                                                                                      \
+    static __attribute__((noinline)) void attend_pages_##N(                                                  \
+        const struct attend_job *job, struct query *queries, const float *q, uint32_t begin, uint32_t end)   \
+    {                                                                                                        \
+        uint32_t d = job->dims->d_head;                                                                      \
+        size_t head = (size_t)WEIR_KV_BLOCK * d, page = head * job->dims->n_kv_head;                         \
+        for (uint32_t b = begin; b < end; b++) { /* [B2] */                                                  \
+            size_t at = (size_t)job->table[b] * page + job->i_kv_head * head;                                \
+            attend_page(queries, q, N, job->k + at, job->v + at, WEIR_KV_BLOCK, d);                          \
+        }                                                                                                    \
+    }
+ATTEND_PAGES(8)
+ATTEND_PAGES(4)
+ATTEND_PAGES(2)
+ATTEND_PAGES(1)
+
+static __attribute__((noinline)) void attend_part_of_page(const struct attend_job *job, struct query *query,
+                                                          const float *q, uint32_t b, uint32_t n_pos)
+{
+    uint32_t d = job->dims->d_head;
+    size_t head = (size_t)WEIR_KV_BLOCK * d;
+    size_t at = ((size_t)job->table[b] * job->dims->n_kv_head + job->i_kv_head) * head;
+
+    attend_page(query, q, 1, job->k + at, job->v + at, n_pos, d);
+}
+
+/* N queries, by (token, head): first the pages that all see whole, then each query's own rest. */
+static void attend_queries(const struct attend_job *job, uint32_t first, uint32_t n)
+{
+    uint32_t d = job->dims->d_head, n_group = job->dims->n_head / job->dims->n_kv_head;
+    uint32_t n_whole =
+        ((uint32_t)job->pos + first / n_group + 1) / WEIR_KV_BLOCK; /* for the first: it sees the least */
+    struct query queries[QUERIES_MAX];
+    float q[WEIR_HEAD_MAX * QUERIES_MAX];
+
+    for (uint32_t a = 0; a < n; a++) {
+        uint32_t t = (first + a) / n_group, g = (first + a) % n_group;
+        const float *from = job->q + t * job->ld_q + (size_t)g * d;
+        queries[a] = (struct query){ job->out + t * job->ld_out + (size_t)g * d, -INFINITY, 0 };
+        for (uint32_t i = 0; i < d; i++)
+            q[(size_t)i * QUERIES_MAX + a] = from[i] * job->scale;
+        memset(queries[a].out, 0, d * sizeof(float));
+    }
+    if (n == 8)
+        attend_pages_8(job, queries, q, 0, n_whole);
+    else if (n == 4)
+        attend_pages_4(job, queries, q, 0, n_whole);
+    else if (n == 2)
+        attend_pages_2(job, queries, q, 0, n_whole);
+    else
+        attend_pages_1(job, queries, q, 0, n_whole);
+    for (uint32_t a = 0; a < n; a++) {
+        uint32_t n_pos = (uint32_t)job->pos + (first + a) / n_group + 1;
+        attend_pages_1(job, &queries[a], q + a, n_whole, n_pos / WEIR_KV_BLOCK);
+        if (n_pos % WEIR_KV_BLOCK)
+            attend_part_of_page(job, &queries[a], q + a, n_pos / WEIR_KV_BLOCK, n_pos % WEIR_KV_BLOCK);
+        for (uint32_t i = 0; i < d; i++)
+            queries[a].out[i] /= queries[a].total;
     }
 }
 
-const struct cpu_ops OPS_NAME = { OPS_LABEL, linear, rmsnorm, attend, silu_mul };
+static void attend(const struct attend_job *job)
+{
+    uint32_t n = job->n_tok * (job->dims->n_head / job->dims->n_kv_head), done = 0;
+
+    while (done < n) {
+        uint32_t left = n - done, some = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        attend_queries(job, done, some);
+        done += some;
+    }
+}
+
+const struct cpu_ops OPS_NAME = {
+    .name = OPS_LABEL, .linear = linear, .rmsnorm = rmsnorm, .attend = attend, .silu_mul = silu_mul
+};

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "kernels/kernels.h"
 
 #define CONFIG_BYTES_MAX (1u << 20)
 #define ROPE_TABLE_MAX (1ull << 28) /* positions x head: 1 GiB of cosines and sines, made at opening */
@@ -208,7 +209,7 @@ static weir_err check_shapes(struct model_config *c, struct weir_why *why)
         c->n_kv_head = c->n_head;
     if (!c->d_head)
         c->d_head = c->d_model / c->n_head;
-    if (c->n_head % c->n_kv_head != 0 || c->d_head % 2 != 0 || c->d_head == 0 || c->d_head > 1024 ||
+    if (c->n_head % c->n_kv_head != 0 || c->d_head % 2 != 0 || c->d_head == 0 || c->d_head > WEIR_HEAD_MAX ||
         c->n_head > 4096)
         return weir_fail(why, WEIR_CORRUPT, "config.json: %u heads over %u key heads of %u don't fit",
                          c->n_head, c->n_kv_head, c->d_head);

@@ -92,6 +92,7 @@ static void test_demo_on_each_instruction_set(void **state)
     check_all("generic");
     check_all("avx2");
     check_all("avx512");
+    check_all("amx");
 }
 
 /* The numbers belong to these weights. */

@@ -52,8 +52,7 @@ static void open_random(struct weir_engine *eng, struct run_request *r)
     static const char *const salts[] = { "", "a", "b" };
     struct weir_why why;
 
-    run_request_init(r, below(4), N_VOCAB, 1 + below(90),
-                     1 + below(30)); /* few seeds: prefixes are shared */
+    run_request_init(r, below(4), N_VOCAB, 1 + below(90), 1 + below(30)); /* few seeds: prefixes are shared */
     r->params.n_choices = below(4) ? 1 : 1 + below(3);
     r->params.temperature = below(2);
     r->params.priority = below(3);
