@@ -21,6 +21,7 @@
 #define ROWS 16  /* tokens of a tile */
 #define DEPTH 32 /* inputs of a tile */
 #define TILE_BYTES 1024
+#define AHEAD 4 /* tiles of weights to prefetch */
 
 int cpu_amx_allowed(void)
 {
@@ -33,13 +34,14 @@ struct tile_config {
     uint8_t rows[16];
 };
 
-static void configure(void)
+/* Up to 16 tokens: as many rows as there are tokens, which is as much faster. */
+static void configure(uint32_t n_tok)
 {
     struct tile_config config = { .palette = 1 };
 
     for (int i = 0; i < 8; i++) {
         config.row_bytes[i] = 64;
-        config.rows[i] = ROWS;
+        config.rows[i] = (uint8_t)(i < 6 && n_tok < ROWS ? n_tok : ROWS);
     }
     _tile_loadconfig(&config);
 }
@@ -120,8 +122,8 @@ static void tiles(const char *x0, const struct weir_matrix *m, uint32_t panel, i
          i++, w0 += TILE_BYTES, w1 += TILE_BYTES, x0 += 2 * TILE_BYTES, x1 += 2 * TILE_BYTES) {
         for (int line = 0; !two_blocks && line < TILE_BYTES;
              line += 64) { /* few tokens: the memory is what takes time */
-            _mm_prefetch(w0 + 2 * TILE_BYTES + line, _MM_HINT_T0);
-            _mm_prefetch(w1 + 2 * TILE_BYTES + line, _MM_HINT_T0);
+            _mm_prefetch(w0 + AHEAD * TILE_BYTES + line, _MM_HINT_T0);
+            _mm_prefetch(w1 + AHEAD * TILE_BYTES + line, _MM_HINT_T0);
         }
         _tile_loadd(6, w0, 64);
         _tile_loadd(4, x0, 64);
@@ -156,7 +158,7 @@ static void linear(float *out, const float *x, const struct weir_matrix *m, uint
         cpu_ops_avx512.linear(out, x, m, n_tok, add, begin, end, parts);
         return;
     }
-    configure();
+    configure(n_tok);
     for (uint32_t panel = begin; panel < end; panel += 2)
         for (uint32_t token = 0; token < n_tok; token += 2 * ROWS) {
             tiles((const char *)parts + token / ROWS * block, m, panel, panel + 1 < end, n_tok - token > ROWS,

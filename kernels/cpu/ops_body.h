@@ -13,17 +13,26 @@
  * loaded. A page that a query sees in part is computed for that query alone: the others' positions are no zeros to it. */
 #include <math.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #include "kernels/cpu/ops.h"
 
 #define NV (PANEL / LANES) /* vectors in a panel, and in a page of positions */
 #define QUERIES_MAX 8
+#define KEEP_MAX (QUERIES_MAX > LANES ? QUERIES_MAX : LANES)
 #define TOKENS_BLOCK 96 /* tokens whose activations stay in the second cache while panels go by */
 #define PREFETCH_ROWS 24
 
 typedef float vf __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t vu __attribute__((vector_size(4 * LANES), aligned(4)));
+
+static const union {
+    int32_t number[WEIR_KV_BLOCK];
+    vi part[NV];
+} numbers = { { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -57,6 +66,23 @@ INLINE float sum(vf v)
         for (int i = 0; i < width; i++)
             lanes[i] += lanes[i + width];
     return lanes[0];
+}
+
+/* The largest of a panel; in which order they are compared does not matter. */
+INLINE float largest(const vf v[NV])
+{
+#ifdef __AVX512F__
+    return _mm512_reduce_max_ps((__m512)v[0]);
+#else
+    float lanes[LANES], max = -INFINITY;
+
+    for (int c = 0; c < NV; c++) {
+        store(lanes, v[c]);
+        for (int i = 0; i < LANES; i++)
+            max = lanes[i] > max ? lanes[i] : max;
+    }
+    return max;
+#endif
 }
 
 /* e^x to about 2 ulp for x <= 0 (what softmax and silu need) and up to 88; below -87 it is 0. Cody-Waite reduction and a
@@ -242,8 +268,8 @@ static void silu_mul(float *out, const float *gate, const float *up, uint32_t n)
 }
 
 /* ---- attention ---- */
-struct query { /* state of an online softmax: out is the weighted sum of values so far */
-    float *out, max, total;
+struct query {                     /* state of an online softmax: out is the weighted sum of values so far */
+    float *out, max, total[LANES]; /* the lanes of the total are added up at the end */
 };
 
 /* Compilers may fuse a product into the sum that follows, or not, as each copy of an inlined loop pleases; the bits must not
@@ -254,7 +280,7 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
                         uint32_t n_pos, uint32_t d)
 {
     vf scores[QUERIES_MAX][NV];
-    float weights[QUERIES_MAX][WEIR_KV_BLOCK], keep[QUERIES_MAX];
+    float weights[QUERIES_MAX][WEIR_KV_BLOCK], keep[KEEP_MAX] = { 0 };
 
     _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
         scores[a][c] = (vf){ 0 };
@@ -267,22 +293,25 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
         }
     _Pragma("GCC unroll 8") for (int a = 0; a < N; a++)
     {
-        float max = queries[a].max;
-        for (int c = 0; c < NV; c++)
-            store(weights[a] + c * LANES, scores[a][c]);
-        for (uint32_t j = n_pos; j < WEIR_KV_BLOCK; j++)
-            weights[a][j] = -INFINITY;
-        for (uint32_t j = 0; j < WEIR_KV_BLOCK; j++)
-            max = weights[a][j] > max ? weights[a][j] : max;
-        keep[a] = exp_v(splat(queries[a].max - max))[0];
+        for (int c = 0; n_pos < WEIR_KV_BLOCK && c < NV; c++)
+            scores[a][c] = choose(numbers.part[c] < (int32_t)n_pos, scores[a][c], splat(-INFINITY));
+        float max = largest(scores[a]);
+        max = queries[a].max > max ? queries[a].max : max;
+        keep[a] = queries[a].max - max;
+        queries[a].max = max;
+    }
+    for (int a = 0; a < N; a += LANES)
+        store(keep + a, exp_v(load(keep + a)));
+    _Pragma("GCC unroll 8") for (int a = 0; a < N; a++)
+    {
         vf total = { 0 };
-        for (int c = 0; c < NV; c++) {
-            vf weight = exp_v(load(weights[a] + c * LANES) - splat(max));
+        _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
+        {
+            vf weight = exp_v(scores[a][c] - splat(queries[a].max));
             store(weights[a] + c * LANES, weight);
             total += weight;
         }
-        queries[a].total = queries[a].total * keep[a] + sum(total);
-        queries[a].max = max;
+        store(queries[a].total, load(queries[a].total) * splat(keep[a]) + total);
     }
     uint32_t i = 0;
     for (; i + LANES <= d; i += LANES) {
@@ -343,7 +372,7 @@ static void attend_queries(const struct attend_job *job, uint32_t first, uint32_
     for (uint32_t a = 0; a < n; a++) {
         uint32_t t = (first + a) / n_group, g = (first + a) % n_group;
         const float *from = job->q + t * job->ld_q + (size_t)g * d;
-        queries[a] = (struct query){ job->out + t * job->ld_out + (size_t)g * d, -INFINITY, 0 };
+        queries[a] = (struct query){ job->out + t * job->ld_out + (size_t)g * d, -INFINITY, { 0 } };
         for (uint32_t i = 0; i < d; i++)
             q[(size_t)i * QUERIES_MAX + a] = from[i] * job->scale;
         memset(queries[a].out, 0, d * sizeof(float));
@@ -361,8 +390,9 @@ static void attend_queries(const struct attend_job *job, uint32_t first, uint32_
         attend_pages_1(job, &queries[a], q + a, n_whole, n_pos / WEIR_KV_BLOCK);
         if (n_pos % WEIR_KV_BLOCK)
             attend_part_of_page(job, &queries[a], q + a, n_pos / WEIR_KV_BLOCK, n_pos % WEIR_KV_BLOCK);
+        float total = sum(load(queries[a].total));
         for (uint32_t i = 0; i < d; i++)
-            queries[a].out[i] /= queries[a].total;
+            queries[a].out[i] /= total;
     }
 }
 
