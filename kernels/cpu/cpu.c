@@ -14,7 +14,7 @@
 #include "kernels/cpu/pool.h"
 
 #define SMALL_JOB 16384
-#define ATTEND_TOKENS 8 /* of a sequence at once: they share what is loaded of its keys and values */
+#define ATTEND_TOKENS 16 /* of a sequence at once: they share what is loaded of its keys and values */
 
 struct cpu {
     struct weir_backend be;

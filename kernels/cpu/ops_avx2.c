@@ -4,4 +4,5 @@
 #define LANES 8
 #define TILE_P 1
 #define TILE_T 4
+#define TILE_Q 4
 #include "kernels/cpu/ops_body.h"

@@ -4,4 +4,5 @@
 #define LANES 16
 #define TILE_P 2
 #define TILE_T 12
+#define TILE_Q 16
 #include "kernels/cpu/ops_body.h"

@@ -1,5 +1,5 @@
-/* ops_body.h - the inner loops over vectors of LANES floats; the file that includes this one sets LANES, TILE_P, TILE_T, the
- * names, and is compiled for one instruction set.
+/* ops_body.h - the inner loops over vectors of LANES floats; the file that includes this one sets LANES, TILE_P, TILE_T,
+ * TILE_Q, the names, and is compiled for one instruction set.
  *
  *   [B1] Every output of `linear` is one chain of multiply-adds along n_in, in order, whatever the tile it falls into.
  *   [B2] `attend` walks pages from position 0; a page's part of the sum is the same however many follow, and a query's sums
@@ -9,7 +9,7 @@
  * never cross lanes. A group of panels stays in the cache while the tokens go by. Few tokens take tiles of more panels, so that
  * enough chains are in flight.
  * attend: keys lie transposed in their pages, so that the scores of a page's 16 positions are one chain of vectors along the
- * head, without sums across lanes; up to 8 queries (tokens and heads that share a KV head) use each key and value that is
+ * head, without sums across lanes; up to TILE_Q queries (tokens and heads that share a KV head) use each key and value that is
  * loaded. A page that a query sees in part is computed for that query alone: the others' positions are no zeros to it. */
 #include <math.h>
 #include <string.h>
@@ -19,9 +19,8 @@
 
 #include "kernels/cpu/ops.h"
 
-#define NV (PANEL / LANES) /* vectors in a panel, and in a page of positions */
-#define QUERIES_MAX 8
-#define KEEP_MAX (QUERIES_MAX > LANES ? QUERIES_MAX : LANES)
+#define NV (PANEL / LANES)                         /* vectors in a panel, and in a page of positions */
+#define KEEP_MAX (TILE_Q > LANES ? TILE_Q : LANES) /* whole vectors */
 #define TOKENS_BLOCK 96 /* tokens whose activations stay in the second cache while panels go by */
 #define PREFETCH_ROWS 24
 
@@ -277,21 +276,23 @@ struct query {                     /* state of an online softmax: out is the wei
 
 /* One page into N queries, of which each sees its first n_pos positions; N is a constant where this is inlined. */
 INLINE void attend_page(struct query *queries, const float *q, const int N, const float *k, const float *v,
-                        uint32_t n_pos, uint32_t d)
+                        const float *next, uint32_t n_pos, uint32_t d)
 {
-    vf scores[QUERIES_MAX][NV];
-    float weights[QUERIES_MAX][WEIR_KV_BLOCK], keep[KEEP_MAX] = { 0 };
+    vf scores[TILE_Q][NV];
+    float weights[TILE_Q][WEIR_KV_BLOCK], keep[KEEP_MAX] = { 0 };
 
-    _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
+    _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
         scores[a][c] = (vf){ 0 };
-    for (uint32_t i = 0; i < d; i++)
+    for (uint32_t i = 0; i < d; i++) {
+        __builtin_prefetch(v + (size_t)i * WEIR_KV_BLOCK); /* as many lines as keys */
         _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
         {
             vf key = load(k + (size_t)i * WEIR_KV_BLOCK + c * LANES);
-            _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) scores[a][c] +=
-                key * splat(q[(size_t)i * QUERIES_MAX + (uint32_t)a]);
+            _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) scores[a][c] +=
+                key * splat(q[(size_t)i * TILE_Q + (uint32_t)a]);
         }
-    _Pragma("GCC unroll 8") for (int a = 0; a < N; a++)
+    }
+    _Pragma("GCC unroll 16") for (int a = 0; a < N; a++)
     {
         for (int c = 0; n_pos < WEIR_KV_BLOCK && c < NV; c++)
             scores[a][c] = choose(numbers.part[c] < (int32_t)n_pos, scores[a][c], splat(-INFINITY));
@@ -302,7 +303,7 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
     }
     for (int a = 0; a < N; a += LANES)
         store(keep + a, exp_v(load(keep + a)));
-    _Pragma("GCC unroll 8") for (int a = 0; a < N; a++)
+    _Pragma("GCC unroll 16") for (int a = 0; a < N; a++)
     {
         vf total = { 0 };
         _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
@@ -315,13 +316,14 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
     }
     uint32_t i = 0;
     for (; i + LANES <= d; i += LANES) {
-        vf out[QUERIES_MAX];
-        _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) out[a] = (vf){ 0 };
+        vf out[TILE_Q];
+        _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) out[a] = (vf){ 0 };
         for (uint32_t j = 0; j < n_pos; j++) {
             vf value = load(v + (size_t)j * d + i);
-            _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) out[a] += value * splat(weights[a][j]);
+            __builtin_prefetch(next + (size_t)(i / LANES * WEIR_KV_BLOCK + j) * WEIR_KV_BLOCK);
+            _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) out[a] += value * splat(weights[a][j]);
         }
-        _Pragma("GCC unroll 8") for (int a = 0; a < N; a++)
+        _Pragma("GCC unroll 16") for (int a = 0; a < N; a++)
             store(queries[a].out + i, load(queries[a].out + i) * splat(keep[a]) + out[a]);
     }
     for (; i < d; i++)
@@ -342,11 +344,19 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
         size_t head = (size_t)WEIR_KV_BLOCK * d, page = head * job->dims->n_kv_head;                         \
         for (uint32_t b = begin; b < end; b++) { /* [B2] */                                                  \
             size_t at = (size_t)job->table[b] * page + job->i_kv_head * head;                                \
-            attend_page(queries, q, N, job->k + at, job->v + at, WEIR_KV_BLOCK, d);                          \
+            size_t next = (size_t)job->table[b + 1 < end ? b + 1 : b] * page + job->i_kv_head * head;        \
+            attend_page(queries, q, N, job->k + at, job->v + at, job->k + next, WEIR_KV_BLOCK, d);           \
         }                                                                                                    \
     }
+#if TILE_Q >= 16
+ATTEND_PAGES(16)
+#endif
+#if TILE_Q >= 8
 ATTEND_PAGES(8)
+#endif
+#if TILE_Q >= 4
 ATTEND_PAGES(4)
+#endif
 ATTEND_PAGES(2)
 ATTEND_PAGES(1)
 
@@ -357,7 +367,7 @@ static __attribute__((noinline)) void attend_part_of_page(const struct attend_jo
     size_t head = (size_t)WEIR_KV_BLOCK * d;
     size_t at = ((size_t)job->table[b] * job->dims->n_kv_head + job->i_kv_head) * head;
 
-    attend_page(query, q, 1, job->k + at, job->v + at, n_pos, d);
+    attend_page(query, q, 1, job->k + at, job->v + at, job->k + at, n_pos, d);
 }
 
 /* N queries, by (token, head): first the pages that all see whole, then each query's own rest. */
@@ -366,26 +376,41 @@ static void attend_queries(const struct attend_job *job, uint32_t first, uint32_
     uint32_t d = job->dims->d_head, n_group = job->dims->n_head / job->dims->n_kv_head;
     uint32_t n_whole =
         ((uint32_t)job->pos + first / n_group + 1) / WEIR_KV_BLOCK; /* for the first: it sees the least */
-    struct query queries[QUERIES_MAX];
-    float q[WEIR_HEAD_MAX * QUERIES_MAX];
+    struct query queries[TILE_Q];
+    float q[WEIR_HEAD_MAX * TILE_Q];
 
-    for (uint32_t a = 0; a < n; a++) {
+    uint32_t a = 0;
+    do { /* n is 1 or more */
         uint32_t t = (first + a) / n_group, g = (first + a) % n_group;
         const float *from = job->q + t * job->ld_q + (size_t)g * d;
         queries[a] = (struct query){ job->out + t * job->ld_out + (size_t)g * d, -INFINITY, { 0 } };
         for (uint32_t i = 0; i < d; i++)
-            q[(size_t)i * QUERIES_MAX + a] = from[i] * job->scale;
+            q[(size_t)i * TILE_Q + a] = from[i] * job->scale;
         memset(queries[a].out, 0, d * sizeof(float));
-    }
-    if (n == 8)
+    } while (++a < n);
+    switch (n) {
+#if TILE_Q >= 16
+    case 16:
+        attend_pages_16(job, queries, q, 0, n_whole);
+        break;
+#endif
+#if TILE_Q >= 8
+    case 8:
         attend_pages_8(job, queries, q, 0, n_whole);
-    else if (n == 4)
+        break;
+#endif
+#if TILE_Q >= 4
+    case 4:
         attend_pages_4(job, queries, q, 0, n_whole);
-    else if (n == 2)
+        break;
+#endif
+    case 2:
         attend_pages_2(job, queries, q, 0, n_whole);
-    else
+        break;
+    default:
         attend_pages_1(job, queries, q, 0, n_whole);
-    for (uint32_t a = 0; a < n; a++) {
+    }
+    for (a = 0; a < n; a++) {
         uint32_t n_pos = (uint32_t)job->pos + (first + a) / n_group + 1;
         attend_pages_1(job, &queries[a], q + a, n_whole, n_pos / WEIR_KV_BLOCK);
         if (n_pos % WEIR_KV_BLOCK)
@@ -401,7 +426,9 @@ static void attend(const struct attend_job *job)
     uint32_t n = job->n_tok * (job->dims->n_head / job->dims->n_kv_head), done = 0;
 
     while (done < n) {
-        uint32_t left = n - done, some = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        uint32_t some = TILE_Q;
+        while (some > n - done)
+            some /= 2;
         attend_queries(job, done, some);
         done += some;
     }

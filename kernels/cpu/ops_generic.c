@@ -4,4 +4,5 @@
 #define LANES 4
 #define TILE_P 1
 #define TILE_T 2
+#define TILE_Q 2
 #include "kernels/cpu/ops_body.h"
