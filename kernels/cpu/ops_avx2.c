@@ -3,6 +3,6 @@
 #define OPS_LABEL "cpu avx2"
 #define LANES 8
 #define TILE_P 1
-#define TILE_T 4
+#define TILE_T 5
 #define TILE_Q 4
 #include "kernels/cpu/ops_body.h"
