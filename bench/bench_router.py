@@ -23,7 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import fleet  # noqa: E402
 
-BIN = os.path.join(ROOT, "build", "release", "bin")
+BIN = os.environ.get("WEIR_BIN") or os.path.join(ROOT, "build", "release", "bin")
 KEY = "bench-key"
 TICK_US = 1e6 / os.sysconf("SC_CLK_TCK")
 

@@ -1,13 +1,14 @@
-/* main.c - weir-bench: puts load on a REST endpoint and prints what came of it as one JSON object. */
+/* main.c - weir-bench: puts load on a REST endpoint or a gRPC port and prints what came of it as one JSON object. */
 #include <stdio.h>
 #include <sys/resource.h>
 
 #include "base/conf.h"
 #include "base/thread.h"
-#include "bench/rest.h"
+#include "bench/load.h"
 
 #define BENCH_CONF(X)                                                                                        \
     X(STR, target, "127.0.0.1:8080", 1, 255, "host:port", "where to send the load")                          \
+    X(BOOL, grpc, "false", 0, 0, "", "over gRPC: weir.v1.Inference/Generate, always streams")                \
     X(STR, path, "/v1/chat/completions", 1, 255, "", "what to ask for")                                      \
     X(STR, api_key, "none", 0, 255, "", "sent as the bearer token")                                          \
     X(STR, model, "demo", 1, 200, "", "the model asked for")                                                 \
@@ -27,13 +28,13 @@ struct bench_conf {
 static const struct weir_conf_row rows[] = { WEIR_CONF_ROWS(BENCH_CONF) };
 static const struct weir_conf_spec spec = {
     .program = "weir-bench",
-    .summary = "open- or closed-loop load on an OpenAI-compatible endpoint",
+    .summary = "open- or closed-loop load on an OpenAI-compatible endpoint or a gRPC port",
     .env_prefix = "WEIR_BENCH",
     .rows = rows,
     .n_rows = sizeof rows / sizeof *rows,
 };
 
-static void print(const struct rest_result *result)
+static void print(const struct load_result *result)
 {
     struct weir_buf out;
     struct weir_jw w;
@@ -68,7 +69,7 @@ static void print(const struct rest_result *result)
 
 int main(int argc, char **argv)
 {
-    static struct rest_result result;
+    static struct load_result result;
     struct bench_conf conf;
     struct weir_conf *parsed = NULL;
     enum weir_conf_action action;
@@ -85,10 +86,10 @@ int main(int argc, char **argv)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     if (err == WEIR_OK) {
-        struct rest_opts opts = { conf.target,      conf.path,       conf.api_key,      conf.model,
+        struct load_opts opts = { conf.target,      conf.path,       conf.api_key,      conf.model,
                                   conf.connections, conf.rate,       conf.seconds,      conf.warmup,
                                   conf.stream,      conf.max_tokens, conf.prompt_bytes, conf.affinity_keys };
-        err = rest_run(&opts, &result, &why);
+        err = conf.grpc ? grpc_run(&opts, &result, &why) : rest_run(&opts, &result, &why);
     }
     if (err == WEIR_OK)
         print(&result);

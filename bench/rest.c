@@ -1,8 +1,8 @@
 /* rest.c - the load generator's client: as little work as possible for each answer, so that the server is measured.
  *
- * An answer's end is found by its Content-Length or by the last chunk; events are counted by their "\n\n". Nothing else is
- * parsed. One thread; each connection has one buffer for what it reads. */
-#include "bench/rest.h"
+ * A crowd of HTTP/1.1 connections on one loop, kept open. Requests of an open loop leave when they are due, told by a timer
+ * of the kernel: the loop's own are good to a millisecond, which is more than what is measured. */
+#include "bench/load.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,12 +14,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
-
-#define HEAD_MAX 8192
+#include "bench/answer.h"
+#include "http/loop.h"
 
 struct run;
 
@@ -29,52 +30,42 @@ struct conn {
     struct conn *idle_next;
     char *request;
     size_t n_request, n_sent;
-    uint64_t due_ns, last_event_ns;
+    uint64_t due_ns, last_event_ns; /* last_event_ns 0: none yet */
     uint32_t seed;
-    char head[HEAD_MAX];
-    size_t n_head;
-    bool busy, in_body, chunked, seen_event;
-    int status;
-    uint64_t body_left; /* Content-Length */
-    char tail[8];       /* the last bytes read: an end or an event may lie over two reads */
-    size_t n_tail;
+    bool busy;
+    struct answer answer;
 };
 
 struct run {
-    const struct rest_opts *opts;
-    struct rest_result *ret;
+    const struct load_opts *opts;
+    struct load_result *ret;
     struct weir_loop *loop;
     struct sockaddr_storage addr;
     socklen_t addr_len;
     struct conn *conns, *idle;
-    struct weir_timer tick;
+    struct weir_timer end_timer;                  /* the end, then the end of the grace */
+    struct weir_watch due_watch;                  /* a timerfd: the next request is due */
     uint64_t begin_ns, measure_ns, end_ns, n_due; /* open loop: requests handed out so far */
-    uint32_t n_open;
+    uint32_t n_busy;
     bool stopping;
 };
 
-static void fault(struct run *run, const char *what)
-{
-    if (run->ret->n_errors++ == 0)
-        snprintf(run->ret->error, sizeof run->ret->error, "%.150s", what);
-}
-
 /* ---- requests ---- */
-static size_t write_body(const struct rest_opts *opts, char *body, size_t size)
+static size_t write_body(const struct load_opts *opts, char *body, size_t size)
 {
     size_t n =
         (size_t)snprintf(body, size,
                          "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":%u,\"temperature\":0.7,\"messages\":"
                          "[{\"role\":\"user\",\"content\":\"",
                          opts->model, opts->stream ? "true" : "false", opts->max_tokens);
-    for (uint32_t i = 0; i < opts->prompt_bytes; i++)
-        body[n++] = "the river runs on and on "[i % 25];
+    load_prompt(body + n, opts->prompt_bytes);
+    n += opts->prompt_bytes;
     return n + (size_t)snprintf(body + n, size - n, "\"}]}");
 }
 
 static weir_err make_request(struct conn *c)
 {
-    const struct rest_opts *opts = c->run->opts;
+    const struct load_opts *opts = c->run->opts;
     size_t size = opts->prompt_bytes + 2048;
     char *body = weir_alloc(size);
 
@@ -103,15 +94,6 @@ static void conn_close(struct conn *c)
     weir_loop_unwatch(c->run->loop, &c->watch);
     close(c->watch.fd);
     c->watch.fd = -1;
-    c->run->n_open--;
-}
-
-static void stop_when_quiet(struct run *run)
-{
-    for (uint32_t i = 0; i < run->opts->n_connections; i++)
-        if (run->conns[i].busy)
-            return;
-    weir_loop_stop(run->loop);
 }
 
 static void conn_run(struct weir_watch *watch, uint32_t events);
@@ -132,7 +114,6 @@ static bool conn_open(struct conn *c)
         close(fd);
         return false;
     }
-    c->run->n_open++;
     return true;
 }
 
@@ -149,10 +130,42 @@ static void conn_send(struct conn *c)
 static void conn_begin(struct conn *c, uint64_t due_ns)
 {
     c->busy = true;
-    c->in_body = c->chunked = c->seen_event = false;
-    c->n_head = c->n_sent = c->n_tail = 0;
+    c->run->n_busy++;
+    answer_begin(&c->answer);
+    c->n_sent = 0;
+    c->last_event_ns = 0;
     c->due_ns = due_ns;
     conn_send(c);
+}
+
+/* Open loop: what is due goes out, as far as connections are free; the rest waits for one, or for its time. */
+static void hand_out(struct run *run, uint64_t now_ns)
+{
+    double gap_ns = 1e9 / run->opts->rate;
+    uint64_t due_ns;
+
+    for (;;) {
+        due_ns = run->begin_ns + (uint64_t)((double)run->n_due * gap_ns);
+        if (!run->idle || due_ns > now_ns)
+            break;
+        struct conn *c = run->idle;
+        run->idle = c->idle_next;
+        run->n_due++;
+        conn_begin(c, due_ns);
+    }
+    if (!run->idle)
+        return; /* the next answer comes here again */
+    struct itimerspec at = { .it_value = { (time_t)(due_ns / WEIR_S), (long)(due_ns % WEIR_S) } };
+    timerfd_settime(run->due_watch.fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static void on_due(struct weir_watch *watch, uint32_t events)
+{
+    struct run *run = (struct run *)((char *)watch - offsetof(struct run, due_watch));
+
+    (void)events;
+    if (!run->stopping)
+        hand_out(run, weir_now_ns());
 }
 
 /* ---- answers ---- */
@@ -161,99 +174,81 @@ static void next(struct conn *c, uint64_t now_ns)
     struct run *run = c->run;
 
     c->busy = false;
+    run->n_busy--;
     if (run->stopping) {
-        stop_when_quiet(run);
+        if (run->n_busy == 0)
+            weir_loop_stop(run->loop);
     } else if (run->opts->rate == 0) {
         conn_begin(c, now_ns);
     } else {
         c->idle_next = run->idle;
         run->idle = c;
+        hand_out(run, now_ns);
     }
 }
 
-static void answered(struct conn *c)
+static bool is_measured(const struct run *run, const struct conn *c, uint64_t now_ns)
+{
+    return c->due_ns >= run->measure_ns && now_ns <= run->end_ns;
+}
+
+static void answered(struct conn *c, uint64_t now_ns)
 {
     struct run *run = c->run;
-    uint64_t now_ns = weir_now_ns();
 
-    if (c->status != 200)
-        fault(run, c->head);
-    if (c->due_ns >= run->measure_ns && now_ns <= run->end_ns) {
+    if (c->answer.status != 200)
+        load_fault(run->ret, c->answer.head);
+    if (is_measured(run, c, now_ns)) {
         run->ret->n_requests++;
         hist_add(&run->ret->latency, now_ns - c->due_ns);
     }
     next(c, now_ns);
 }
 
-static void count_events(struct conn *c, const char *data, size_t len)
+static void add_events(struct conn *c, uint64_t n, uint64_t now_ns)
 {
     struct run *run = c->run;
-    uint64_t now_ns = 0, n = 0;
 
-    for (const char *p = data; (p = memchr(p, '\n', len - (size_t)(p - data))); p++)
-        n += (size_t)(p - data) + 1 < len && p[1] == '\n';
-    if (n == 0)
-        return;
-    now_ns = weir_now_ns();
     if (now_ns >= run->measure_ns && now_ns <= run->end_ns) {
         run->ret->n_events += n;
-        if (c->seen_event)
+        if (c->last_event_ns)
             hist_add(&run->ret->gap, now_ns - c->last_event_ns);
-        else if (c->due_ns >= run->measure_ns)
-            hist_add(&run->ret->first_event, now_ns - c->due_ns);
     }
-    c->seen_event = true;
+    if (!c->last_event_ns && is_measured(run, c, now_ns))
+        hist_add(&run->ret->first_event, now_ns - c->due_ns);
     c->last_event_ns = now_ns;
 }
 
-/* Chunked: the body ends with "0\r\n\r\n", which an event's text can't hold, since JSON escapes its line ends. */
-static bool body_ended(struct conn *c, const char *data, size_t len)
+/* The connection is of no use any more: another in its place, and its request is lost. */
+static void replace(struct conn *c, const char *why)
 {
-    if (!c->chunked) {
-        c->body_left -= len < c->body_left ? len : c->body_left;
-        return c->body_left == 0;
+    if (c->busy)
+        load_fault(c->run->ret, why);
+    conn_close(c);
+    if (!c->run->stopping && !conn_open(c))
+        load_fault(c->run->ret, "can't connect again");
+    if (!c->busy)
+        return;
+    if (c->watch.fd >= 0 || c->run->stopping) {
+        next(c, weir_now_ns());
+    } else { /* out of the game */
+        c->busy = false;
+        c->run->n_busy--;
     }
-    size_t keep = len < 5 ? 5 - len : 0;
-    if (keep > c->n_tail)
-        keep = c->n_tail;
-    memmove(c->tail, c->tail + c->n_tail - keep, keep);
-    size_t take = len < 5 ? len : 5;
-    memcpy(c->tail + keep, data + len - take, take);
-    c->n_tail = keep + take;
-    return c->n_tail == 5 && memcmp(c->tail, "0\r\n\r\n", 5) == 0;
-}
-
-static void take_body(struct conn *c, const char *data, size_t len)
-{
-    if (c->run->opts->stream && len)
-        count_events(c, data, len);
-    if (body_ended(c, data, len))
-        answered(c);
 }
 
 static void take(struct conn *c, const char *data, size_t len)
 {
-    size_t room = HEAD_MAX - 1 - c->n_head, n = len < room ? len : room;
+    uint64_t now_ns = weir_now_ns(), n_before = c->answer.n_events;
+    enum answer_state state = answer_take(&c->answer, data, len);
 
     c->run->ret->n_bytes += len;
-    if (c->in_body) {
-        take_body(c, data, len);
-        return;
-    }
-    memcpy(c->head + c->n_head, data, n);
-    c->n_head += n;
-    c->head[c->n_head] = '\0';
-    char *end = strstr(c->head, "\r\n\r\n");
-    if (!end)
-        return;
-    size_t head_len = (size_t)(end - c->head) + 4, before = c->n_head - n;
-    const char *length = strcasestr(c->head, "content-length:");
-    *end = '\0';
-    c->status = atoi(c->head + 9);
-    c->chunked = strcasestr(c->head, "transfer-encoding:") != NULL;
-    c->body_left = length && length < end ? strtoull(length + 15, NULL, 10) : 0;
-    c->in_body = true;
-    take_body(c, data + (head_len - before), len - (head_len - before));
+    if (c->answer.n_events > n_before && c->run->opts->stream)
+        add_events(c, c->answer.n_events - n_before, now_ns);
+    if (state == ANSWER_DONE)
+        answered(c, now_ns);
+    else if (state == ANSWER_BAD)
+        replace(c, "an answer that is not understood");
 }
 
 static void conn_run(struct weir_watch *watch, uint32_t events)
@@ -268,47 +263,31 @@ static void conn_run(struct weir_watch *watch, uint32_t events)
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
-            conn_close(c);
-            if (c->busy)
-                fault(c->run, "the connection closed in the middle of an answer");
-            if (!c->run->stopping && !conn_open(c))
-                fault(c->run, "can't connect again");
-            if (c->busy && c->watch.fd >= 0)
-                next(c, weir_now_ns());
-            c->busy = c->busy && c->watch.fd >= 0;
+            replace(c, "the connection closed in the middle of an answer");
             return;
         }
         if (c->busy)
             take(c, buf, (size_t)n);
+        if (c->watch.fd < 0 || (size_t)n < sizeof buf)
+            return; /* a short read has drained it: what comes later is another edge */
     }
 }
 
 /* ---- the run ---- */
-static void hand_out(struct run *run, uint64_t now_ns)
+static void on_end(struct weir_timer *timer)
 {
-    double per_ns = run->opts->rate / 1e9;
+    struct run *run = (struct run *)((char *)timer - offsetof(struct run, end_timer));
 
-    while (run->idle && (double)run->n_due < (double)(now_ns - run->begin_ns) * per_ns) {
-        struct conn *c = run->idle;
-        run->idle = c->idle_next;
-        conn_begin(c, run->begin_ns + (uint64_t)((double)run->n_due++ / per_ns));
+    if (run->stopping) {
+        for (uint32_t i = 0; i < run->n_busy; i++)
+            load_fault(run->ret, "no end of an answer");
+        weir_loop_stop(run->loop);
+        return;
     }
-}
-
-static void tick(struct weir_timer *timer)
-{
-    struct run *run = (struct run *)((char *)timer - offsetof(struct run, tick));
-    uint64_t now_ns = weir_now_ns();
-
-    if (now_ns >= run->end_ns && !run->stopping) {
-        run->stopping = true;
-        stop_when_quiet(run);
-    }
-    if (now_ns >= run->end_ns + 5 * WEIR_S)
-        weir_loop_stop(run->loop); /* somebody never answered */
-    if (!run->stopping && run->opts->rate > 0)
-        hand_out(run, now_ns);
-    (void)!weir_loop_timer_set(run->loop, &run->tick, now_ns + WEIR_MS);
+    run->stopping = true;
+    if (run->n_busy == 0 ||
+        weir_loop_timer_set(run->loop, timer, run->end_ns + LOAD_GRACE_S * WEIR_S) != WEIR_OK)
+        weir_loop_stop(run->loop);
 }
 
 static weir_err resolve(struct run *run, struct weir_why *why)
@@ -351,42 +330,63 @@ static weir_err open_conns(struct run *run, struct weir_why *why)
     return WEIR_OK;
 }
 
-static void begin(struct run *run)
+static weir_err open_due(struct run *run, struct weir_why *why)
+{
+    run->due_watch =
+        (struct weir_watch){ timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), on_due };
+    if (run->due_watch.fd < 0)
+        return weir_fail(why, WEIR_IO, "no timer: %s", strerror(errno));
+    return weir_loop_watch(run->loop, &run->due_watch, EPOLLIN | EPOLLET, why);
+}
+
+static weir_err begin(struct run *run)
 {
     run->begin_ns = weir_now_ns();
     run->measure_ns = run->begin_ns + (uint64_t)(run->opts->warmup_s * 1e9);
     run->end_ns = run->measure_ns + (uint64_t)(run->opts->seconds * 1e9);
-    if (run->opts->rate == 0)
+    run->end_timer.run = on_end;
+    weir_err err = weir_loop_timer_set(run->loop, &run->end_timer, run->end_ns);
+    if (run->opts->rate > 0)
+        hand_out(run, run->begin_ns);
+    else
         for (uint32_t i = 0; i < run->opts->n_connections; i++)
             conn_begin(&run->conns[i], run->begin_ns);
-    run->tick.run = tick;
-    (void)!weir_loop_timer_set(run->loop, &run->tick, run->begin_ns + WEIR_MS);
+    return err;
 }
 
-weir_err rest_run(const struct rest_opts *opts, struct rest_result *ret, struct weir_why *why)
+static void release(struct run *run)
 {
-    struct run run = { .opts = opts, .ret = ret };
+    for (uint32_t i = 0; run->conns && i < run->opts->n_connections; i++) {
+        if (run->conns[i].run)
+            conn_close(&run->conns[i]);
+        weir_free(run->conns[i].request);
+    }
+    weir_free(run->conns);
+    if (run->due_watch.fd >= 0)
+        close(run->due_watch.fd);
+    if (!run->loop)
+        return;
+    weir_loop_timer_clear(run->loop, &run->end_timer);
+    weir_loop_close(run->loop);
+}
+
+weir_err rest_run(const struct load_opts *opts, struct load_result *ret, struct weir_why *why)
+{
+    struct run run = { .opts = opts, .ret = ret, .due_watch.fd = -1 };
 
     memset(ret, 0, sizeof *ret);
+    ret->seconds = opts->seconds;
     weir_err err = resolve(&run, why);
     if (err == WEIR_OK)
         err = weir_loop_open(0, &run.loop, why);
     if (err == WEIR_OK)
+        err = open_due(&run, why);
+    if (err == WEIR_OK)
         err = open_conns(&run, why);
-    if (err == WEIR_OK) {
-        begin(&run);
+    if (err == WEIR_OK)
+        err = begin(&run);
+    if (err == WEIR_OK)
         weir_loop_run(run.loop);
-        ret->seconds = opts->seconds;
-    }
-    for (uint32_t i = 0; run.conns && i < opts->n_connections; i++) {
-        if (run.conns[i].run)
-            conn_close(&run.conns[i]);
-        weir_free(run.conns[i].request);
-    }
-    weir_free(run.conns);
-    if (run.loop) {
-        weir_loop_timer_clear(run.loop, &run.tick);
-        weir_loop_close(run.loop);
-    }
+    release(&run);
     return err;
 }
