@@ -41,24 +41,25 @@ def cpu_us(pids):
     return total
 
 
-def rss_mb(pids):
+def memory_mb(pids, row="VmRSS"):
+    """Resident now, or with row VmHWM the most that ever was."""
     total = 0
     for pid in pids:
         with open(f"/proc/{pid}/status") as file:
-            total += next((int(line.split()[1]) for line in file if line.startswith("VmRSS")), 0) / 1024
+            total += next((int(line.split()[1]) for line in file if line.startswith(row)), 0) / 1024
     return total
 
 
 class Side:
-    """Something that answers /v1/chat/completions: a process to measure, or the bare stub (no pids)."""
+    """Something that answers: a process to measure, or the bare stub (no pids)."""
 
-    def __init__(self, name, target, pids):
-        self.name, self.target, self.pids = name, target, pids
+    def __init__(self, name, target, pids, grpc=False):
+        self.name, self.target, self.pids, self.grpc = name, target, pids, grpc
 
 
 class Bench:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, n_streams):
+        self.folder, self.n_streams = folder, n_streams
         self.processes = []
         self.ports = iter(p for p in range(31000, 32000) if fleet.port_is_free(p))
 
@@ -87,24 +88,25 @@ class Bench:
                    f"keys/{hashlib.sha256(KEY.encode()).hexdigest()}": {"account": "bench"}}
         with open(path, "w") as file:
             json.dump({"entries": entries}, file)
-        rest, admin = (f"127.0.0.1:{next(self.ports)}" for _ in range(2))
+        rest, grpc, admin = (f"127.0.0.1:{next(self.ports)}" for _ in range(3))
         process = self.spawn([os.path.join(BIN, "weir-router"), "--rest-listen", rest, "--admin-listen", admin, "--grpc-listen",
-                              "127.0.0.1:0", "--io-threads", "1", "--cq-threads", "1", "--discovery", f"file:{path}",
+                              grpc, "--io-threads", "1", "--cq-threads", "1", "--discovery", f"file:{path}",
                               "--connections-max", "60000", "--log-level", "warn"], 0)
         fleet.wait_for("weir-router", lambda: fleet.get(f"http://{admin}/readyz")[0] == 200, 20, process,
                        os.path.join(self.folder, "log"))
-        return Side("weir", rest, [process.pid])
+        return [Side("weir", rest, [process.pid]), Side("weir gRPC", grpc, [process.pid], grpc=True)]
 
     def start_haproxy(self, stub):
         port = next(self.ports)
         path = os.path.join(self.folder, "haproxy.cfg")
         with open(path, "w") as file:
             file.write(f"""global
-  maxconn 4000
+  maxconn {self.n_streams}
   nbthread 1
 defaults
   mode http
   option http-keep-alive
+  option http-no-delay
   http-reuse always
   timeout connect 5s
   timeout client 60s
@@ -126,9 +128,9 @@ backend b
             file.write(f"""worker_processes 1;
 pid {self.folder}/nginx.pid;
 error_log {self.folder}/nginx.log error;
-worker_rlimit_nofile 65536;
+worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]};
 daemon off;
-events {{ worker_connections 30000; }}
+events {{ worker_connections {3 * self.n_streams}; }}
 http {{
   access_log off;
   keepalive_requests 100000000;
@@ -148,6 +150,7 @@ http {{
 
     def load(self, side, **kwargs):
         """One run of weir-bench; adds the measured process's CPU time per request and per event."""
+        kwargs |= {"grpc": True} if side.grpc else {}
         args = [x for key, value in kwargs.items() for x in (f"--{key.replace('_', '-')}", str(value))]
         args = [a for a in args if a != "True"]
         before = cpu_us(side.pids)
@@ -190,21 +193,35 @@ def latency(bench, sides, n, seconds, rate, connections):
     def open_loop(side):
         out = bench.load(side, connections=connections, rate=rate, seconds=seconds, warmup=0.5)
         return {k: out["latency_ms"][k] for k in ("p50", "p99")} | {"requests_s": out["requests_s"]}
-    found = rounds(bench, sides, n, open_loop)
+    found = rounds(bench, [side for side in sides if not side.grpc], n, open_loop)
     direct = found.pop("direct")
     for row in found.values():
         row["added_p50"], row["added_p99"] = row["p50"] - direct["p50"], row["p99"] - direct["p99"]
     return {"direct": direct, **found}
 
 
-def streams(bench, sides, n, seconds, connections):
+def streams(bench, sides, n, seconds, connections, warmup):
     def run(side):
-        out = bench.load(side, connections=connections, seconds=seconds, warmup=1, stream=True)
-        return {"events_s": out["events_s"], "cpu_us": out["cpu_us"] / max(1, out["events"]), "rss_mb": rss_mb(side.pids),
-                "gap_p99_ms": out["gap_ms"]["p99"]}
+        out = bench.load(side, connections=connections, seconds=seconds, warmup=warmup, stream=True)
+        return {"events_s": out["events_s"], "cpu_us": out["cpu_us"] / max(1, out["events"]), "gap_p99_ms": out["gap_ms"]["p99"]}
     found = rounds(bench, sides, n, run)
     for row in found.values():
         row["per_core_s"] = 1e6 / row["cpu_us"] if row["cpu_us"] else 0
+    return found
+
+
+def held(bench, connections):
+    """One round: so many streams at once, and the most memory that the process ever had. One side at a time, since together
+    they would have more connections to the stub than it has descriptors."""
+    found = {}
+    for start in (lambda stub: bench.start_router(stub)[0], bench.start_haproxy, bench.start_nginx):
+        side = start(bench.start_stub(*PLANS["held"]))
+        idle = memory_mb(side.pids)
+        out = bench.load(side, connections=connections, seconds=4, warmup=2, stream=True)
+        peak = memory_mb(side.pids, "VmHWM")
+        found[side.name] = {"idle_mb": idle, "peak_mb": peak, "kb_a_stream": (peak - idle) * 1024 / connections,
+                            "events_s": out["events_s"]}
+        bench.stop()
     return found
 
 
@@ -219,34 +236,56 @@ def cpu_name():
 
 
 def raise_file_limit():
+    """As far as we may; returns how many streams a proxy can hold then, with a descriptor on each side."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit in (max(hard, 65536), hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            break
+        except (ValueError, PermissionError):
+            continue
+    return min(10000, (limit - 2000) // 2)
+
+
+RATES = (1000, 5000, 10000)
+# What the stub does in each phase: steps of an answer, and their pace.
+PLANS = {"unary": ["--deltas", "1", "--tokens", "16"], "paced": ["--deltas", "200", "--gap-us", "10000"],
+         "saturated": ["--deltas", "2000"], "held": ["--deltas", "4", "--gap-us", "1000000"]}
+
+
+def run_phase(bench, phase, report, n, seconds):
+    if phase == "held":
+        report["held"] = held(bench, report["held_streams"])
+        return
+    stub = bench.start_stub(*PLANS[phase])
+    rest, grpc = bench.start_router(stub)
+    proxies = [bench.start_haproxy(stub), bench.start_nginx(stub)]
+    if phase == "unary":
+        direct = Side("direct", f"127.0.0.1:{stub['http']}", [])
+        report["one_at_a_time"] = latency(bench, [direct, rest] + proxies, n, seconds, 200, 1)
+        for rate in RATES:
+            report[f"open_{rate}"] = latency(bench, [direct, rest] + proxies, n, seconds, rate, 64)
+        report["unary"] = unary(bench, [rest, grpc] + proxies, n, seconds)
+    elif phase == "paced":
+        report["paced"] = streams(bench, [rest, grpc] + proxies, n, seconds, 256, warmup=1)
+    else:
+        report["saturated"] = streams(bench, [rest, grpc] + proxies, n, seconds, 16, warmup=0.5)
 
 
 def measure(quick):
-    raise_file_limit()
-    n, seconds = (1, 1.5) if quick else (3, 3)
+    n_held = raise_file_limit()
+    n, seconds = (1, 1) if quick else (3, 2)
     report = {"machine": f"{os.cpu_count()} cores, {cpu_name()}", "load_average": os.getloadavg()[0],
+              "held_streams": n_held,
               "versions": {"haproxy": version(["haproxy", "-v"]), "nginx": version(["nginx", "-v"])},
-              "method": f"medians of {n} rounds of {seconds} s, sides in turn; measured process on core 0, generator and stub on "
-                        "core 1; 400-byte prompts, 16-token answers; connections reused"}
-    phases = [("unary", ["--deltas", "1", "--tokens", "16"]), ("paced", ["--deltas", "200", "--gap-us", "10000"]),
-              ("saturated", ["--deltas", "2000"])]
-    for phase, plan in phases:
+              "method": f"medians of {n} rounds of {seconds} s, sides in turn; "
+                        + ("measured process on core 0, generator and stub on core 1; " if pinned(0) else "nothing pinned; ")
+                        + "400-byte prompts, 16-token answers; connections reused"}
+    for phase in PLANS:
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(folder)
+            bench = Bench(folder, n_held + 100)
             try:
-                stub = bench.start_stub(*plan)
-                sides = [bench.start_router(stub), bench.start_haproxy(stub), bench.start_nginx(stub)]
-                direct = Side("direct", f"127.0.0.1:{stub['http']}", [])
-                if phase == "unary":
-                    report["idle_rss_mb"] = {s.name: rss_mb(s.pids) for s in sides}
-                    report["one_at_a_time"] = latency(bench, [direct] + sides, n, seconds, 200, 1)
-                    report["open_1000"] = latency(bench, [direct] + sides, n, seconds, 1000, 64)
-                    report["open_5000"] = latency(bench, [direct] + sides, n, seconds, 5000, 64)
-                    report["unary"] = unary(bench, sides, n, seconds)
-                else:
-                    report[phase] = streams(bench, sides, n, seconds, 256 if phase == "paced" else 16)
+                run_phase(bench, phase, report, n, seconds)
             finally:
                 bench.stop()
     return report
@@ -263,12 +302,13 @@ def show(report):
     print(f"{report['machine']}; load average at the start {report['load_average']:.1f}\n{report['method']}")
     print("; ".join(report["versions"].values()))
     table("Unary, closed loop, 64 connections", report["unary"], ["requests_s", "cpu_us", "per_core_s", "p50_ms", "p99_ms"])
-    for key, title in (("one_at_a_time", "One request at a time, 200/s (ms)"), ("open_1000", "Open loop, 1,000/s (ms)"),
-                       ("open_5000", "Open loop, 5,000/s (ms)")):
-        table(title, report[key], ["p50", "p99", "added_p50", "added_p99", "requests_s"])
+    latencies = {"one_at_a_time": "One request at a time, 200/s"} | {f"open_{rate}": f"Open loop, {rate:,}/s" for rate in RATES}
+    for key, title in latencies.items():
+        table(f"{title} (ms)", report[key], ["p50", "p99", "added_p50", "added_p99", "requests_s"])
     for key, title in (("paced", "Streams: 256, an event each 10 ms"), ("saturated", "Streams: 16, as fast as they go")):
-        table(title, report[key], ["events_s", "cpu_us", "per_core_s", "gap_p99_ms", "rss_mb"])
-    print("\nIdle memory, MB: " + ", ".join(f"{k} {v:.1f}" for k, v in report["idle_rss_mb"].items()))
+        table(title, report[key], ["events_s", "cpu_us", "per_core_s", "gap_p99_ms"])
+    table(f"Memory: {report['held_streams']:,} streams, an event each second", report["held"],
+          ["idle_mb", "peak_mb", "kb_a_stream", "events_s"])
 
 
 def main():

@@ -32,7 +32,7 @@ struct weir_engine_opts {
 
 struct weir_engine_info {
     const char *architecture; /* "LlamaForCausalLM" */
-    const char *backend;      /* "cpu avx512-bf16", ... */
+    const char *backend;      /* "cpu avx512", ... */
     uint64_t n_params, weight_bytes;
     uint32_t n_vocab, n_context;
     const int32_t *eos_ids; /* from generation_config.json, else config.json */

@@ -429,6 +429,10 @@ static void test_engine_options(void **state)
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
     assert_string_equal(why.param, "kv_bytes");
     opts = good;
+    opts.tensor_parallel = 2;
+    assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_UNIMPLEMENTED);
+    assert_string_equal(why.param, "tensor_parallel");
+    opts = good;
     opts.model_dir = "/nowhere";
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_IO);
     opts = good;
