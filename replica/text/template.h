@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "replica/text/tokenizer.h" /* struct weir_span */
 
 struct weir_template;
 
@@ -35,6 +36,15 @@ struct weir_template_args {
 WEIR_MUST_CHECK weir_err weir_template_render(const struct weir_template *t,
                                               const struct weir_template_args *args, struct weir_buf *out,
                                               struct weir_why *why);
+/* The same, and which bytes of the text came from the messages and the variables rather than from the template:
+ * spans of text appended to `out` by this call (offset 0 is its first byte), in order, not touching each other,
+ * in `arena`. Where a filter makes a new text out of given and fixed parts in a way that mixes them, all of it
+ * counts as given. */
+WEIR_MUST_CHECK weir_err weir_template_render_spans(const struct weir_template *t,
+                                                    const struct weir_template_args *args,
+                                                    struct weir_buf *out, struct weir_arena *arena,
+                                                    struct weir_span **ret_spans, size_t *ret_n_spans,
+                                                    struct weir_why *why);
 /* The chat_template of <dir>: tokenizer_config.json or chat_template.jinja; WEIR_NOTFOUND when it has none.
  * The text is written to `out`. */
 WEIR_MUST_CHECK weir_err weir_template_load(const char *dir, struct weir_buf *out, struct weir_why *why);

@@ -32,6 +32,17 @@ WEIR_MUST_CHECK weir_err weir_tokenize(const struct weir_tokenizer *tok, struct 
                                        struct weir_arena *arena, struct weir_tokens *ret,
                                        struct weir_why *why);
 
+/* The same for a text of which parts are somebody's own words (weir_template_render_spans tells which): an added
+ * token that has a byte within a span stays text, special or not; all others are found, as parse_special does.
+ * The spans are in order and do not overlap; WEIR_INVALID when they are not, or pass the text's end. */
+struct weir_span {
+    size_t begin, end; /* bytes */
+};
+WEIR_MUST_CHECK weir_err weir_tokenizer_encode_spans(const struct weir_tokenizer *tok, struct weir_str text,
+                                                     const struct weir_span *spans, size_t n_spans,
+                                                     bool add_bos, size_t n_max, struct weir_arena *arena,
+                                                     struct weir_tokens *ret, struct weir_why *why);
+
 size_t weir_tokenizer_vocab(const struct weir_tokenizer *tok); /* ids are below this */
 /* The token's own bytes, perhaps half a character; empty for a special token or an unknown id unless
  * with_special. */
