@@ -6,38 +6,45 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/json.h"
 #include "base/mem.h"
 #include "kernels/kernels.h"
+#include "replica/model/config_int.h"
 
 #define CONFIG_BYTES_MAX (1u << 20)
 #define ROPE_TABLE_MAX (1ull << 28) /* positions x head: 1 GiB of cosines and sines, made at opening */
 #define SHAPE_MAX (1u << 22)        /* of one dimension: anything larger is a damaged file */
-
-/* The families by table: what config.json calls them. A row more is a family more, once the graph can do it. */
-static const char *const families[] = { "LlamaForCausalLM" };
+#define HEADS_MAX 4096
 
 weir_err model_read_file(const char *dir, const char *name, size_t max, char **ret, size_t *ret_len,
                          struct weir_why *why)
 {
     char path[1280];
     weir_err err = WEIR_OK;
+    struct stat info;
 
     snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *file = fopen(path, "rb");
-    if (!file)
-        return weir_fail(why, WEIR_IO, "%s: %s", path, strerror(errno));
-    char *text = weir_alloc(max + 1);
+    if (!file || fstat(fileno(file), &info) != 0) {
+        err = weir_fail(why, WEIR_IO, "%s: %s", path, strerror(errno));
+        if (file)
+            fclose(file);
+        return err;
+    }
+    size_t size = info.st_size < 0 || (uint64_t)info.st_size > max ? max : (size_t)info.st_size;
+    char *text = weir_alloc(size + 1);
     if (!text) {
         fclose(file);
         return weir_fail(why, WEIR_NOMEM, "%s: no memory to read it", path);
     }
-    size_t len = fread(text, 1, max + 1, file);
+    size_t len =
+        fread(text, 1, size + 1, file); /* one more than there should be: a file that grows is noticed */
     if (ferror(file))
         err = weir_fail(why, WEIR_IO, "%s: %s", path, strerror(errno));
-    else if (len > max)
-        err = weir_fail(why, WEIR_CORRUPT, "%s: larger than %zu bytes", path, max);
+    else if (len > size)
+        err = weir_fail(why, WEIR_CORRUPT, "%s: larger than %zu bytes", path, size);
     fclose(file);
     if (err != WEIR_OK) {
         weir_free(text);
@@ -107,41 +114,127 @@ static void read_architectures(struct weir_json *j, struct model_config *c)
             snprintf(c->architecture, sizeof c->architecture, "%.*s", WEIR_STR_FMT(name));
 }
 
-static void read_rope_scaling(struct weir_json *j, struct model_config *c)
+/* A number that may be null (0) or missing (what it was before). */
+static void read_optional(struct weir_json *j, int64_t *ret)
 {
-    struct weir_str key, type = { "", 0 };
+    int64_t n = 0;
+
+    if (!is_null(j) && weir_json_i64(j, &n) && (n < 0 || n > SHAPE_MAX))
+        weir_json_fail(j, WEIR_CORRUPT, "%lld is not a size", (long long)n);
+    else if (weir_json_ok(j))
+        *ret = n;
+}
+
+static void read_f64(struct weir_json *j, double *ret)
+{
+    if (!is_null(j))
+        weir_json_f64(j, ret);
+}
+
+static void read_bool(struct weir_json *j, bool *ret)
+{
+    if (!is_null(j))
+        weir_json_bool(j, ret);
+}
+
+static void refuse_unless_one(struct weir_json *j, struct weir_str key)
+{
+    double x = 1;
+
+    read_f64(j, &x);
+    if (weir_json_ok(j) && x != 1)
+        weir_json_fail(j, WEIR_UNIMPLEMENTED, "a %.*s of %g is not supported", WEIR_STR_FMT(key), x);
+}
+
+static void refuse_unless_null(struct weir_json *j, struct weir_str key)
+{
+    if (!is_null(j))
+        weir_json_fail(j, WEIR_UNIMPLEMENTED, "%.*s is not supported", WEIR_STR_FMT(key));
+}
+
+static void refuse_if_true(struct weir_json *j, struct weir_str key)
+{
+    bool on = false;
+
+    read_bool(j, &on);
+    if (weir_json_ok(j) && on)
+        weir_json_fail(j, WEIR_UNIMPLEMENTED, "%.*s is not supported", WEIR_STR_FMT(key));
+}
+
+/* Members whose type alone says how they are read; the row tells where the value goes. */
+enum member_type { SIZE, OPTIONAL, F64, BOOL };
+struct member {
+    const char *name;
+    enum member_type type;
+    size_t offset;
+};
+
+static bool read_by_table(struct weir_json *j, struct weir_str key, const struct member *table, size_t n,
+                          void *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!weir_str_eq(key, table[i].name))
+            continue;
+        void *at = (char *)to + table[i].offset;
+        switch (table[i].type) {
+        case SIZE:
+            read_u32(j, at);
+            break;
+        case OPTIONAL:
+            read_optional(j, at);
+            break;
+        case F64:
+            read_f64(j, at);
+            break;
+        case BOOL:
+            read_bool(j, at);
+            break;
+        }
+        return true;
+    }
+    return false;
+}
+
+struct reading {
+    struct model_config *c;
+    struct config_said said;
+};
+
+/* rope_scaling of older files, rope_parameters of newer ones. */
+static void read_rope(struct weir_json *j, struct reading *r)
+{
+    static const struct member ours[] = {
+        { "low_freq_factor", F64, offsetof(struct model_rope, low_freq_factor) },
+        { "high_freq_factor", F64, offsetof(struct model_rope, high_freq_factor) },
+        { "beta_fast", F64, offsetof(struct model_rope, beta_fast) },
+        { "beta_slow", F64, offsetof(struct model_rope, beta_slow) },
+        { "truncate", BOOL, offsetof(struct model_rope, truncate) },
+    };
+    static const struct member said[] = {
+        { "factor", F64, offsetof(struct config_said, rope_factor) },
+        { "rope_theta", F64, offsetof(struct config_said, rope_theta_inner) },
+        { "mscale", F64, offsetof(struct config_said, mscale) },
+        { "mscale_all_dim", F64, offsetof(struct config_said, mscale_all_dim) },
+        { "attention_factor", F64, offsetof(struct config_said, attention_factor) },
+        { "original_max_position_embeddings", SIZE, offsetof(struct config_said, original_context_inner) },
+    };
+    struct weir_str key, type;
 
     if (is_null(j))
         return;
     weir_json_object(j);
     while (weir_json_key(j, &key)) {
-        if (weir_str_eq(key, "rope_type") || weir_str_eq(key, "type"))
-            weir_json_string(j, &type);
-        else if (weir_str_eq(key, "factor"))
-            weir_json_f64(j, &c->rope.factor);
-        else if (weir_str_eq(key, "low_freq_factor"))
-            weir_json_f64(j, &c->rope.low_freq_factor);
-        else if (weir_str_eq(key, "high_freq_factor"))
-            weir_json_f64(j, &c->rope.high_freq_factor);
-        else if (weir_str_eq(key, "original_max_position_embeddings"))
-            read_u32(j, &c->rope.original_context);
-        else if (weir_str_eq(key, "rope_theta"))
-            weir_json_f64(j, &c->rope_theta);
-        else
+        if (weir_str_eq(key, "rope_type") || weir_str_eq(key, "type")) {
+            if (weir_json_string(j, &type))
+                snprintf(r->said.rope_type, sizeof r->said.rope_type, "%.*s", WEIR_STR_FMT(type));
+        } else if (weir_str_eq(key, "partial_rotary_factor"))
+            refuse_unless_one(j, key);
+        else if (weir_str_eq(key, "full_attention") || weir_str_eq(key, "sliding_attention"))
+            weir_json_fail(j, WEIR_UNIMPLEMENTED, "a rotation for each kind of layer is not supported");
+        else if (!read_by_table(j, key, ours, sizeof ours / sizeof *ours, &r->c->rope) &&
+                 !read_by_table(j, key, said, sizeof said / sizeof *said, &r->said))
             weir_json_skip(j);
     }
-    c->rope.llama3 = weir_str_eq(type, "llama3");
-    if (weir_json_ok(j) && type.len && !c->rope.llama3 && !weir_str_eq(type, "default"))
-        weir_json_fail_key(j, "rope_type", WEIR_UNIMPLEMENTED, "the rope type `%.*s` is not supported",
-                           WEIR_STR_FMT(type));
-}
-
-static void refuse_if_true(struct weir_json *j, const char *what)
-{
-    bool on = false;
-
-    if (!is_null(j) && weir_json_bool(j, &on) && on)
-        weir_json_fail(j, WEIR_UNIMPLEMENTED, "%s is not supported", what);
 }
 
 static void read_activation(struct weir_json *j)
@@ -152,65 +245,112 @@ static void read_activation(struct weir_json *j)
         weir_json_fail(j, WEIR_UNIMPLEMENTED, "the activation `%.*s` is not supported", WEIR_STR_FMT(name));
 }
 
-static void read_member(struct weir_json *j, struct weir_str key, struct model_config *c)
+static void read_layer_types(struct weir_json *j, struct config_said *said)
 {
+    struct weir_str kind;
+
+    if (is_null(j))
+        return;
+    said->n_layer_kinds = 0;
+    weir_json_array(j);
+    while (weir_json_next(j)) {
+        if (!weir_json_string(j, &kind))
+            return;
+        bool slides = weir_str_eq(kind, "sliding_attention");
+        if (!slides && !weir_str_eq(kind, "full_attention"))
+            weir_json_fail(j, WEIR_UNIMPLEMENTED, "layers of `%.*s` are not supported", WEIR_STR_FMT(kind));
+        else if (said->n_layer_kinds == MODEL_LAYERS_MAX)
+            weir_json_fail(j, WEIR_CORRUPT, "more than %d layers", MODEL_LAYERS_MAX);
+        else
+            said->layer_slides[said->n_layer_kinds++] = slides;
+    }
+}
+
+static void read_dense_layers(struct weir_json *j, struct config_said *said)
+{
+    uint64_t i = 0;
+
+    if (is_null(j))
+        return;
+    weir_json_array(j);
+    while (weir_json_next(j))
+        if (weir_json_u64(j, &i)) {
+            if (i >= MODEL_LAYERS_MAX)
+                weir_json_fail(j, WEIR_CORRUPT, "there is no layer %llu", (unsigned long long)i);
+            else
+                said->layer_dense[i] = true;
+        }
+}
+
+static void read_member(struct weir_json *j, struct weir_str key, void *into)
+{
+    static const struct member ours[] = {
+        { "num_hidden_layers", SIZE, offsetof(struct model_config, n_layer) },
+        { "num_attention_heads", SIZE, offsetof(struct model_config, n_head) },
+        { "hidden_size", SIZE, offsetof(struct model_config, d_model) },
+        { "intermediate_size", SIZE, offsetof(struct model_config, d_ffn) },
+        { "vocab_size", SIZE, offsetof(struct model_config, n_vocab) },
+        { "max_position_embeddings", SIZE, offsetof(struct model_config, n_context) },
+        { "num_local_experts", SIZE, offsetof(struct model_config, n_expert) },
+        { "num_experts", SIZE, offsetof(struct model_config, n_expert) },
+        { "num_experts_per_tok", SIZE, offsetof(struct model_config, n_used) },
+        { "moe_intermediate_size", SIZE, offsetof(struct model_config, d_expert) },
+        { "norm_topk_prob", BOOL, offsetof(struct model_config, renormalize) },
+        { "tie_word_embeddings", BOOL, offsetof(struct model_config, tied) },
+    };
+    static const struct member said[] = {
+        { "num_key_value_heads", OPTIONAL, offsetof(struct config_said, n_kv_head) },
+        { "head_dim", OPTIONAL, offsetof(struct config_said, d_head) },
+        { "sliding_window", OPTIONAL, offsetof(struct config_said, window) },
+        { "max_window_layers", OPTIONAL, offsetof(struct config_said, n_window_from) },
+        { "use_sliding_window", BOOL, offsetof(struct config_said, use_window) },
+        { "attention_bias", BOOL, offsetof(struct config_said, attention_bias) },
+        { "decoder_sparse_step", SIZE, offsetof(struct config_said, sparse_step) },
+        { "rms_norm_eps", F64, offsetof(struct config_said, rms_eps) },
+        { "rope_theta", F64, offsetof(struct config_said, rope_theta) },
+        { "original_max_position_embeddings", SIZE, offsetof(struct config_said, original_context) },
+    };
     static const struct {
         const char *name;
-        size_t offset;
-    } sizes[] = {
-        { "num_hidden_layers", offsetof(struct model_config, n_layer) },
-        { "num_attention_heads", offsetof(struct model_config, n_head) },
-        { "num_key_value_heads", offsetof(struct model_config, n_kv_head) },
-        { "head_dim", offsetof(struct model_config, d_head) },
-        { "hidden_size", offsetof(struct model_config, d_model) },
-        { "intermediate_size", offsetof(struct model_config, d_ffn) },
-        { "vocab_size", offsetof(struct model_config, n_vocab) },
-        { "max_position_embeddings", offsetof(struct model_config, n_context) },
+        void (*refuse)(struct weir_json *j, struct weir_str key);
+    } refused[] = {
+        { "mlp_bias", refuse_if_true },
+        { "partial_rotary_factor", refuse_unless_one },
+        { "quantization_config", refuse_unless_null },
+        { "clip_qkv", refuse_unless_null },
+        { "attn_logit_softcapping", refuse_unless_null },
+        { "final_logit_softcapping", refuse_unless_null },
     };
-    double eps = 0;
+    struct reading *r = into;
 
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (weir_str_eq(key, sizes[i].name)) {
-            read_u32(j, (uint32_t *)(void *)((char *)c + sizes[i].offset));
+    if (read_by_table(j, key, ours, sizeof ours / sizeof *ours, r->c) ||
+        read_by_table(j, key, said, sizeof said / sizeof *said, &r->said))
+        return;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (weir_str_eq(key, refused[i].name)) {
+            refused[i].refuse(j, key);
             return;
         }
     if (weir_str_eq(key, "architectures"))
-        read_architectures(j, c);
-    else if (weir_str_eq(key, "rms_norm_eps"))
-        c->rms_eps = weir_json_f64(j, &eps) ? (float)eps : 0;
-    else if (weir_str_eq(key, "rope_theta"))
-        weir_json_f64(j, &c->rope_theta);
+        read_architectures(j, r->c);
     else if (weir_str_eq(key, "rope_scaling") || weir_str_eq(key, "rope_parameters"))
-        read_rope_scaling(j, c);
-    else if (weir_str_eq(key, "tie_word_embeddings"))
-        weir_json_bool(j, &c->tied);
+        read_rope(j, r);
     else if (weir_str_eq(key, "eos_token_id"))
-        read_eos(j, c);
+        read_eos(j, r->c);
     else if (weir_str_eq(key, "hidden_act"))
         read_activation(j);
-    else if (weir_str_eq(key, "attention_bias") || weir_str_eq(key, "mlp_bias"))
-        refuse_if_true(j, "a bias");
+    else if (weir_str_eq(key, "layer_types"))
+        read_layer_types(j, &r->said);
+    else if (weir_str_eq(key, "mlp_only_layers"))
+        read_dense_layers(j, &r->said);
     else
         weir_json_skip(j);
 }
 
-static weir_err check_shapes(struct model_config *c, struct weir_why *why)
+static weir_err check_shapes(const struct model_config *c, struct weir_why *why)
 {
-    bool known = false;
-
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        known = known || strcmp(c->architecture, families[i]) == 0;
-    if (!known)
-        return weir_fail_param(why, "architectures", WEIR_UNIMPLEMENTED,
-                               "config.json: the architecture `%s` is not supported", c->architecture);
-    if (!c->n_layer || !c->n_head || !c->d_model || !c->d_ffn || !c->n_vocab || !c->n_context)
-        return weir_fail(why, WEIR_CORRUPT, "config.json: a size is missing");
-    if (!c->n_kv_head)
-        c->n_kv_head = c->n_head;
-    if (!c->d_head)
-        c->d_head = c->d_model / c->n_head;
     if (c->n_head % c->n_kv_head != 0 || c->d_head % 2 != 0 || c->d_head == 0 || c->d_head > WEIR_HEAD_MAX ||
-        c->n_head > 4096)
+        c->n_head > HEADS_MAX)
         return weir_fail(why, WEIR_CORRUPT, "config.json: %u heads over %u key heads of %u don't fit",
                          c->n_head, c->n_kv_head, c->d_head);
     if ((uint64_t)c->n_context * c->d_head > ROPE_TABLE_MAX)
@@ -224,25 +364,9 @@ static weir_err check_shapes(struct model_config *c, struct weir_why *why)
     return WEIR_OK;
 }
 
-/* Numbers that the arithmetic divides by. */
-static weir_err check_numbers(const struct model_config *c, struct weir_why *why)
-{
-    if (!(c->rms_eps > 0))
-        return weir_fail_param(why, "rms_norm_eps", WEIR_CORRUPT,
-                               "config.json: rms_norm_eps must be above 0");
-    if (!(c->rope_theta > 0))
-        return weir_fail_param(why, "rope_theta", WEIR_CORRUPT, "config.json: rope_theta must be above 0");
-    if (c->rope.llama3 &&
-        !(c->rope.factor > 0 && c->rope.low_freq_factor > 0 &&
-          c->rope.high_freq_factor > c->rope.low_freq_factor && c->rope.original_context > 0))
-        return weir_fail_param(why, "rope_scaling", WEIR_CORRUPT,
-                               "config.json: rope_scaling: a llama3 factor is missing or out of order");
-    return WEIR_OK;
-}
+typedef void read_fn(struct weir_json *j, struct weir_str key, void *into);
 
-typedef void read_fn(struct weir_json *j, struct weir_str key, struct model_config *c);
-
-static weir_err parse(const char *name, const char *text, size_t len, read_fn *read, struct model_config *c,
+static weir_err parse(const char *name, const char *text, size_t len, read_fn *read, void *into,
                       struct weir_why *why)
 {
     struct weir_arena arena;
@@ -254,7 +378,7 @@ static weir_err parse(const char *name, const char *text, size_t len, read_fn *r
     weir_json_init(&j, text, len, &arena);
     if (weir_json_object(&j))
         while (weir_json_key(&j, &key))
-            read(&j, key, c);
+            read(&j, key, into);
     weir_err err = weir_json_end(&j, &inner);
     if (err != WEIR_OK)
         err = weir_fail_param(why, inner.param, err == WEIR_INVALID ? WEIR_CORRUPT : err, "%s: %s", name,
@@ -270,8 +394,9 @@ static void read_fraction(struct weir_json *j, double *ret, double max)
         weir_json_fail(j, WEIR_CORRUPT, "must be from 0 to %g", max);
 }
 
-static void read_generation(struct weir_json *j, struct weir_str key, struct model_config *c)
+static void read_generation(struct weir_json *j, struct weir_str key, void *into)
 {
+    struct model_config *c = into;
     int64_t top_k = 0;
 
     if (weir_json_peek(j) == WEIR_JSON_NULL)
@@ -292,16 +417,36 @@ static void read_generation(struct weir_json *j, struct weir_str key, struct mod
 
 weir_err model_config_load(const char *dir, struct model_config *ret, struct weir_why *why)
 {
-    struct model_config c = {
-        .rms_eps = 1e-6f, .rope_theta = 10000, .temperature = NAN, .top_p = NAN, .min_p = NAN, .top_k = -1
-    };
+    struct model_config c = { .rope = { .beta_fast = NAN,
+                                        .beta_slow = NAN,
+                                        .low_freq_factor = NAN,
+                                        .high_freq_factor = NAN,
+                                        .truncate = true },
+                              .temperature = NAN,
+                              .top_p = NAN,
+                              .min_p = NAN,
+                              .top_k = -1 };
+    struct reading r = { .c = &c,
+                         .said = { .n_kv_head = SAID_NOTHING,
+                                   .d_head = SAID_NOTHING,
+                                   .window = SAID_NOTHING,
+                                   .n_window_from = SAID_NOTHING,
+                                   .n_layer_kinds = SAID_NOTHING,
+                                   .sparse_step = 1,
+                                   .rms_eps = NAN,
+                                   .rope_theta = NAN,
+                                   .rope_theta_inner = NAN,
+                                   .rope_factor = NAN,
+                                   .mscale = NAN,
+                                   .mscale_all_dim = NAN,
+                                   .attention_factor = NAN } };
     char *text = NULL;
     size_t len = 0;
     weir_err err = model_read_file(dir, "config.json", CONFIG_BYTES_MAX, &text, &len, why);
 
     if (err != WEIR_OK)
         return err;
-    err = parse("config.json", text, len, read_member, &c, why);
+    err = parse("config.json", text, len, read_member, &r, why);
     weir_free(text);
     if (err == WEIR_OK &&
         model_read_file(dir, "generation_config.json", CONFIG_BYTES_MAX, &text, &len, NULL) == WEIR_OK) {
@@ -309,9 +454,9 @@ weir_err model_config_load(const char *dir, struct model_config *ret, struct wei
         weir_free(text);
     }
     if (err == WEIR_OK)
-        err = check_shapes(&c, why);
+        err = family_apply(&r.said, &c, why);
     if (err == WEIR_OK)
-        err = check_numbers(&c, why);
+        err = check_shapes(&c, why);
     if (err == WEIR_OK)
         *ret = c;
     return err;

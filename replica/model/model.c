@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "replica/model/rope.h"
 #include "replica/model/safetensors.h"
 
 struct layer {
@@ -137,26 +138,6 @@ static void load_layer(struct loader *ld, int i)
     layer->kv.v = take(ld, kv_bytes);
 }
 
-/* Inverse frequencies; Llama 3.1 stretches those of long wavelengths and blends in between. */
-static float inverse_frequency(const struct model_config *c, uint32_t i)
-{
-    const double two_pi = 6.283185307179586;
-    float inv = 1.0f / (float)pow(c->rope_theta, 2.0 * i / c->d_head);
-
-    if (!c->rope.llama3)
-        return inv;
-    double wavelength = two_pi / inv;
-    double low = c->rope.original_context / c->rope.low_freq_factor;
-    double high = c->rope.original_context / c->rope.high_freq_factor;
-    if (wavelength < high)
-        return inv;
-    if (wavelength > low)
-        return (float)(inv / c->rope.factor);
-    double smooth = (c->rope.original_context / wavelength - c->rope.low_freq_factor) /
-                    (c->rope.high_freq_factor - c->rope.low_freq_factor);
-    return (float)((1 - smooth) * inv / c->rope.factor + smooth * inv);
-}
-
 static void make_rope(struct loader *ld)
 {
     struct model *m = ld->m;
@@ -166,14 +147,7 @@ static void make_rope(struct loader *ld)
     m->sin = take(ld, (size_t)m->config.n_context * half * sizeof(float));
     if (ld->err != WEIR_OK)
         return;
-    for (uint32_t i = 0; i < half; i++) {
-        float inv = inverse_frequency(&m->config, i);
-        for (uint32_t pos = 0; pos < m->config.n_context; pos++) {
-            float angle = (float)pos * inv;
-            m->cos[(size_t)pos * half + i] = (float)cos(angle);
-            m->sin[(size_t)pos * half + i] = (float)sin(angle);
-        }
-    }
+    rope_fill(&m->config, m->cos, m->sin);
 }
 
 static void make_buffers(struct loader *ld)
@@ -210,6 +184,19 @@ static void load_all(struct loader *ld)
     memcpy(m->hash, safetensors_hash(ld->st), sizeof m->hash);
 }
 
+/* What a config may ask for and this graph has no operation for. */
+static weir_err check_graph(const struct model_config *c, struct weir_why *why)
+{
+    const char *what = c->qkv_bias || c->out_bias ? "attention_bias"
+                       : c->family->qk_norm       ? "q_norm"
+                       : c->window                ? "sliding_window"
+                       : c->family->sparse        ? "num_experts"
+                                                  : NULL;
+
+    return what ? weir_fail_param(why, what, WEIR_UNIMPLEMENTED, "config.json: %s is not supported", what)
+                : WEIR_OK;
+}
+
 weir_err model_open(const char *dir, const struct model_config *config, struct weir_backend *be,
                     const struct model_limits *limits, struct model **ret, struct weir_why *why)
 {
@@ -222,10 +209,9 @@ weir_err model_open(const char *dir, const struct model_config *config, struct w
     m->limits = *limits;
     m->be = be;
     m->dims = (struct weir_attn_dims){ config->n_head, config->n_kv_head, config->d_head };
-    ld.err = safetensors_open(dir, &ld.st, why);
-    if (ld.err == WEIR_OK && safetensors_bytes(ld.st) < (uint64_t)config->n_layer * config->d_model)
-        ld.err =
-            weir_fail(why, WEIR_CORRUPT, "%s: config.json promises more layers than there are bytes", dir);
+    ld.err = check_graph(config, why);
+    if (ld.err == WEIR_OK)
+        ld.err = safetensors_open(dir, &ld.st, why);
     if (ld.err == WEIR_OK) {
         m->layers = weir_calloc(config->n_layer, sizeof *m->layers);
         ld.err = m->layers ? WEIR_OK : weir_fail(why, WEIR_NOMEM, "no memory for the layers");
