@@ -9,15 +9,17 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "router/request_int.h"
 
 enum {
     MODEL_MAX = 256,
-    MESSAGES_MAX = 4096,
     STOPS_MAX = 4,
     STOP_MAX = 256,
     LABEL_MAX = 512, /* user, prompt_cache_key, session, isolation key */
     TOP_LOGPROBS_MAX = 5,
     TOP_K_MAX = 100,
+    LOGIT_BIAS_MAX = 1024,
+    TOKEN_ID_MAX = INT32_MAX, /* the replica knows its vocabulary */
     METADATA_MAX = 16,
     METADATA_KEY_MAX = 64,
     METADATA_VALUE_MAX = 512,
@@ -64,22 +66,22 @@ void weir_request_set_id(struct weir_request *req, struct weir_str from_client)
 }
 
 /* ---- the bounds ---- */
-static weir_err bad(struct weir_why *why, const char *param, const char *text)
+weir_err request_bad(struct weir_why *why, const char *param, const char *text)
 {
     return weir_fail_param(why, param, WEIR_INVALID, "%s: %s", param, text); /* [Q2] */
 }
 
-static weir_err check_text(const char *param, const char *text, size_t min, size_t max, struct weir_why *why)
+weir_err request_check_text(const char *param, const char *text, size_t min, size_t max, struct weir_why *why)
 {
     size_t len = text ? strlen(text) : 0;
 
     if (len < min && min == 1)
-        return bad(why, param, "must not be empty");
+        return request_bad(why, param, "must not be empty");
     if (max > 0 && len > max)
         return weir_fail_param(why, param, WEIR_INVALID, "%s: at most %zu bytes, this has %zu", param, max,
                                len);
     if (!weir_utf8_valid(text ? text : "", len))
-        return bad(why, param, "not valid UTF-8");
+        return request_bad(why, param, "not valid UTF-8");
     return WEIR_OK;
 }
 
@@ -91,50 +93,16 @@ static weir_err check_str(const char *param, struct weir_str s, struct weir_why 
     return WEIR_OK;
 }
 
-static weir_err check_range(const char *param, bool given, double x, double max, struct weir_why *why)
+static weir_err check_ids(const Weir__V1__GenerateRequest *msg, struct weir_why *why)
 {
-    if (given && !(x >= 0 && x <= max)) /* so that NaN fails */
-        return weir_fail_param(why, param, WEIR_INVALID, "%s: must be from 0 to %g", param, max);
-    return WEIR_OK;
-}
+    const Weir__V1__TokenIds *ids = msg->prompt_ids;
 
-/* The replica knows system, user and assistant; "developer" is the newer name of the first. */
-static weir_err check_role(struct weir_request *req, size_t i, Weir__V1__Message *message,
-                           struct weir_why *why)
-{
-    const char *role = message->role ? message->role : "";
-    char param[64];
-
-    if (strcmp(role, "system") == 0 || strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0)
-        return WEIR_OK;
-    if (strcmp(role, "developer") == 0) {
-        message->role = weir_arena_strndup(&req->arena, "system", 6);
-        return message->role ? WEIR_OK : weir_fail(why, WEIR_NOMEM, "no memory for this request");
-    }
-    snprintf(param, sizeof param, "messages[%zu].role", i);
-    return bad(why, param, "must be one of system, developer, user, assistant");
-}
-
-static weir_err check_chat(struct weir_request *req, struct weir_why *why)
-{
-    const Weir__V1__Chat *chat = req->msg->chat;
-
-    if (!chat || chat->n_messages == 0)
-        return bad(why, "messages", "at least one message is needed");
-    if (chat->n_messages > MESSAGES_MAX)
-        return weir_fail_param(why, "messages", WEIR_INVALID, "messages: at most %d, these are %zu",
-                               MESSAGES_MAX, chat->n_messages);
-    for (size_t i = 0; i < chat->n_messages; i++) {
-        Weir__V1__Message *message = chat->messages[i];
-        char param[64];
-        weir_err rc = check_role(req, i, message, why);
-        if (rc != WEIR_OK)
-            return rc;
-        snprintf(param, sizeof param, "messages[%zu].content", i);
-        rc = check_text(param, message->content, 0, /* max= */ 0, why);
-        if (rc != WEIR_OK)
-            return rc;
-    }
+    if (!ids || ids->n_ids == 0)
+        return request_bad(why, "prompt", "at least one token is needed");
+    for (size_t i = 0; i < ids->n_ids; i++)
+        if (ids->ids[i] > TOKEN_ID_MAX)
+            return weir_fail_param(why, "prompt", WEIR_INVALID, "prompt: %u is not a token's id",
+                                   ids->ids[i]);
     return WEIR_OK;
 }
 
@@ -142,36 +110,103 @@ static weir_err check_input(struct weir_request *req, struct weir_why *why)
 {
     switch (req->msg->input_case) {
     case WEIR__V1__GENERATE_REQUEST__INPUT_CHAT:
-        return check_chat(req, why);
+        return request_check_chat(req, why);
     case WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT:
-        return check_text("prompt", req->msg->prompt, 0, /* max= */ 0, why);
+        return request_check_text("prompt", req->msg->prompt, 0, /* max= */ 0, why);
+    case WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT_IDS:
+        return check_ids(req->msg, why);
     default:
-        return bad(why, "messages", "messages or a prompt is needed");
+        return request_bad(why, "messages", "messages or a prompt is needed");
     }
 }
 
-static weir_err check_sampling(const Weir__V1__GenerateRequest *msg, struct weir_why *why)
+/* ---- numbers ---- */
+struct range {
+    const char *name;
+    bool given;
+    double value, min, max;
+    bool above_min; /* the minimum itself is out */
+};
+
+static weir_err check_range(const struct range *r, struct weir_why *why)
 {
+    /* Written so that NaN fails. */
+    bool inside = r->value <= r->max && (r->above_min ? r->value > r->min : r->value >= r->min);
+
+    if (!r->given || inside)
+        return WEIR_OK;
+    return weir_fail_param(why, r->name, WEIR_INVALID, "%s: must be %s %g %s %g", r->name,
+                           r->above_min ? "above" : "from", r->min, r->above_min ? "and at most" : "to",
+                           r->max);
+}
+
+static weir_err check_ranges(const Weir__V1__GenerateRequest *msg, struct weir_why *why)
+{
+    const struct range ranges[] = {
+        { "temperature", msg->has_temperature_case, msg->temperature, 0, 2, false },
+        { "top_p", msg->has_top_p_case, msg->top_p, 0, 1, false },
+        { "min_p", msg->has_min_p_case, msg->min_p, 0, 1, false },
+        { "typical_p", msg->has_typical_p_case, msg->typical_p, 0, 1, false },
+        { "repetition_penalty", msg->has_repetition_penalty_case, msg->repetition_penalty, 0, 2, true },
+        { "frequency_penalty", msg->has_frequency_penalty_case, msg->frequency_penalty, -2, 2, false },
+        { "presence_penalty", msg->has_presence_penalty_case, msg->presence_penalty, -2, 2, false },
+        { "mirostat_target", msg->has_mirostat_target_case, msg->mirostat_target, 0, 1000, true },
+        { "mirostat_lr", msg->has_mirostat_lr_case, msg->mirostat_lr, 0, 1, true },
+    };
     weir_err rc = WEIR_OK;
 
-    if (msg->has_max_tokens_case && msg->max_tokens < 1)
-        rc = bad(why, "max_tokens", "must be at least 1");
-    else if (msg->n > WEIR_CHOICES_MAX)
-        rc = weir_fail_param(why, "n", WEIR_INVALID, "n: must be from 1 to %d", WEIR_CHOICES_MAX);
-    else if (msg->has_top_k_case && msg->top_k > TOP_K_MAX)
-        rc = weir_fail_param(why, "top_k", WEIR_INVALID, "top_k: must be from 0 to %d", TOP_K_MAX);
-    else if (msg->top_logprobs > TOP_LOGPROBS_MAX)
-        rc = weir_fail_param(why, "top_logprobs", WEIR_INVALID, "top_logprobs: must be from 0 to %d",
-                             TOP_LOGPROBS_MAX);
-    else if (msg->top_logprobs > 0 && !msg->logprobs)
-        rc = bad(why, "top_logprobs", "needs logprobs");
-    if (rc == WEIR_OK)
-        rc = check_range("temperature", msg->has_temperature_case, msg->temperature, 2, why);
-    if (rc == WEIR_OK)
-        rc = check_range("top_p", msg->has_top_p_case, msg->top_p, 1, why);
-    if (rc == WEIR_OK)
-        rc = check_range("min_p", msg->has_min_p_case, msg->min_p, 1, why);
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges && rc == WEIR_OK; i++)
+        rc = check_range(&ranges[i], why);
     return rc;
+}
+
+static weir_err check_bias(const Weir__V1__GenerateRequest *msg, struct weir_why *why)
+{
+    char param[40];
+
+    if (msg->n_logit_bias > LOGIT_BIAS_MAX)
+        return weir_fail_param(why, "logit_bias", WEIR_INVALID,
+                               "logit_bias: at most %d tokens, these are %zu", LOGIT_BIAS_MAX,
+                               msg->n_logit_bias);
+    for (size_t i = 0; i < msg->n_logit_bias; i++) {
+        const Weir__V1__LogitBias *bias = msg->logit_bias[i];
+        snprintf(param, sizeof param, "logit_bias.%u", bias->id);
+        if (bias->id > TOKEN_ID_MAX)
+            return request_bad(why, param, "not a token's id");
+        weir_err rc = check_range(&(struct range){ param, true, bias->bias, -100, 100, false }, why);
+        if (rc != WEIR_OK)
+            return rc;
+    }
+    return WEIR_OK;
+}
+
+static weir_err check_counts(const Weir__V1__GenerateRequest *msg, struct weir_why *why)
+{
+    if (msg->has_max_tokens_case && msg->max_tokens < 1)
+        return request_bad(why, "max_tokens", "must be at least 1");
+    if (msg->has_max_tokens_case && msg->min_tokens > msg->max_tokens)
+        return request_bad(why, "min_tokens", "must not be above max_tokens");
+    if (msg->n > WEIR_CHOICES_MAX)
+        return weir_fail_param(why, "n", WEIR_INVALID, "n: must be from 1 to %d", WEIR_CHOICES_MAX);
+    if (msg->has_top_k_case && msg->top_k > TOP_K_MAX)
+        return weir_fail_param(why, "top_k", WEIR_INVALID, "top_k: must be from 0 to %d", TOP_K_MAX);
+    if (msg->top_logprobs > TOP_LOGPROBS_MAX)
+        return weir_fail_param(why, "top_logprobs", WEIR_INVALID, "top_logprobs: must be from 0 to %d",
+                               TOP_LOGPROBS_MAX);
+    if (msg->top_logprobs > 0 && !msg->logprobs)
+        return request_bad(why, "top_logprobs", "needs logprobs");
+    if (msg->has_prompt_truncate_len_case && msg->prompt_truncate_len < 1)
+        return request_bad(why, "prompt_truncate_len", "must be at least 1");
+    return WEIR_OK;
+}
+
+static weir_err check_enums(const Weir__V1__GenerateRequest *msg, struct weir_why *why)
+{
+    if ((unsigned)msg->context_exceeded > WEIR__V1__CONTEXT_EXCEEDED__CONTEXT_ERROR)
+        return request_bad(why, "context_length_exceeded_behavior", "must be truncate or error");
+    if ((unsigned)msg->service_tier > WEIR__V1__SERVICE_TIER__TIER_PRIORITY)
+        return request_bad(why, "service_tier", "must be auto, default, flex or priority");
+    return WEIR_OK;
 }
 
 static weir_err check_stops(const Weir__V1__GenerateRequest *msg, struct weir_why *why)
@@ -182,7 +217,7 @@ static weir_err check_stops(const Weir__V1__GenerateRequest *msg, struct weir_wh
     for (size_t i = 0; i < msg->n_stop; i++) {
         char param[32];
         snprintf(param, sizeof param, "stop[%zu]", i);
-        weir_err rc = check_text(param, msg->stop[i], 1, STOP_MAX, why);
+        weir_err rc = request_check_text(param, msg->stop[i], 1, STOP_MAX, why);
         if (rc != WEIR_OK)
             return rc;
     }
@@ -197,11 +232,11 @@ static weir_err check_metadata(const Weir__V1__GenerateRequest *msg, struct weir
     for (size_t i = 0; i < msg->n_metadata; i++) {
         const Weir__V1__GenerateRequest__MetadataEntry *entry = msg->metadata[i];
         char param[METADATA_KEY_MAX + 16];
-        weir_err rc = check_text("metadata", entry->key, 1, METADATA_KEY_MAX, why);
+        weir_err rc = request_check_text("metadata", entry->key, 1, METADATA_KEY_MAX, why);
         if (rc != WEIR_OK)
             return rc;
         snprintf(param, sizeof param, "metadata.%s", entry->key);
-        rc = check_text(param, entry->value, 0, METADATA_VALUE_MAX, why);
+        rc = request_check_text(param, entry->value, 0, METADATA_VALUE_MAX, why);
         if (rc != WEIR_OK)
             return rc;
     }
@@ -211,23 +246,35 @@ static weir_err check_metadata(const Weir__V1__GenerateRequest *msg, struct weir
 weir_err weir_request_check(struct weir_request *req, struct weir_why *why)
 {
     const Weir__V1__GenerateRequest *msg = req->msg;
-    weir_err rc = check_text("model", msg->model, 1, MODEL_MAX, why);
+    weir_err rc = request_check_text("model", msg->model, 1, MODEL_MAX, why);
 
     if (rc == WEIR_OK)
         rc = check_input(req, why);
     if (rc == WEIR_OK)
-        rc = check_sampling(msg, why);
+        rc = check_counts(msg, why);
+    if (rc == WEIR_OK)
+        rc = check_ranges(msg, why);
+    if (rc == WEIR_OK)
+        rc = check_bias(msg, why);
+    if (rc == WEIR_OK)
+        rc = check_enums(msg, why);
+    if (rc == WEIR_OK)
+        rc = request_check_tools(req, why);
+    if (rc == WEIR_OK)
+        rc = request_check_format(req, why);
     if (rc == WEIR_OK)
         rc = check_stops(msg, why);
     if (rc == WEIR_OK)
-        rc = check_text("user", msg->user, 0, LABEL_MAX, why);
+        rc = request_check_text("user", msg->user, 0, LABEL_MAX, why);
     if (rc == WEIR_OK)
-        rc = check_text("prompt_cache_key", msg->prompt_cache_key, 0, LABEL_MAX, why);
+        rc = request_check_text("prompt_cache_key", msg->prompt_cache_key, 0, LABEL_MAX, why);
     if (rc == WEIR_OK)
         rc = check_str("x-session-affinity", req->session, why);
     if (rc == WEIR_OK)
         rc = check_str("x-prompt-cache-isolation-key", req->isolation, why);
     if (rc == WEIR_OK)
         rc = check_metadata(msg, why);
+    if (rc == WEIR_OK && msg->service_tier == WEIR__V1__SERVICE_TIER__TIER_PRIORITY)
+        req->priority = 0;
     return rc;
 }

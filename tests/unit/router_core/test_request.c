@@ -74,6 +74,156 @@ static void test_numbers(void **state)
     WITH(msg->top_logprobs = 1; refuse(req, "top_logprobs"));
 }
 
+static void test_sampling(void **state)
+{
+    (void)state;
+    WITH(msg->has_typical_p_case = 18; msg->typical_p = 1; accept(req));
+    WITH(msg->has_typical_p_case = 18; msg->typical_p = 1.01; refuse(req, "typical_p"));
+    WITH(msg->has_repetition_penalty_case = 19; msg->repetition_penalty = 2; accept(req));
+    WITH(msg->has_repetition_penalty_case = 19; msg->repetition_penalty = 0;
+         refuse(req, "repetition_penalty"));
+    WITH(msg->has_frequency_penalty_case = 20; msg->frequency_penalty = -2; accept(req));
+    WITH(msg->has_frequency_penalty_case = 20; msg->frequency_penalty = -2.1;
+         refuse(req, "frequency_penalty"));
+    WITH(msg->has_presence_penalty_case = 21; msg->presence_penalty = NAN; refuse(req, "presence_penalty"));
+    WITH(msg->has_mirostat_target_case = 22; msg->mirostat_target = 5; accept(req));
+    WITH(msg->has_mirostat_target_case = 22; msg->mirostat_target = 0; refuse(req, "mirostat_target"));
+    WITH(msg->has_mirostat_lr_case = 23; msg->mirostat_lr = 1.5; refuse(req, "mirostat_lr"));
+    WITH(msg->has_max_tokens_case = 4; msg->max_tokens = 3; msg->min_tokens = 4; refuse(req, "min_tokens"));
+    WITH(msg->has_prompt_truncate_len_case = 30; refuse(req, "prompt_truncate_len"));
+    WITH(msg->service_tier = 9; refuse(req, "service_tier"));
+    WITH(msg->context_exceeded = 2; refuse(req, "context_length_exceeded_behavior"));
+}
+
+static void bias(struct weir_request *req, size_t n, uint32_t id, double value)
+{
+    req->msg->n_logit_bias = n;
+    req->msg->logit_bias = weir_arena_alloc(&req->arena, n * sizeof(void *));
+    for (size_t i = 0; i < n; i++) {
+        req->msg->logit_bias[i] = weir_arena_alloc(&req->arena, sizeof **req->msg->logit_bias);
+        weir__v1__logit_bias__init(req->msg->logit_bias[i]);
+        req->msg->logit_bias[i]->id = id;
+        req->msg->logit_bias[i]->bias = value;
+    }
+}
+
+static void test_logit_bias(void **state)
+{
+    (void)state;
+    WITH(bias(req, 1024, 7, -100); accept(req));
+    WITH(bias(req, 1025, 7, 1); refuse(req, "logit_bias"));
+    WITH(bias(req, 1, 7, 100.5); refuse(req, "logit_bias.7"));
+    WITH(bias(req, 1, UINT32_MAX, 1); refuse(req, "logit_bias.4294967295"));
+}
+
+static void test_the_priority_tier_goes_first(void **state)
+{
+    struct weir_request *req = good();
+    struct weir_why why;
+
+    (void)state;
+    req->msg->service_tier = WEIR__V1__SERVICE_TIER__TIER_FLEX;
+    assert_int_equal(weir_request_check(req, &why), WEIR_OK);
+    assert_int_equal(req->priority, 1);
+    req->msg->service_tier = WEIR__V1__SERVICE_TIER__TIER_PRIORITY;
+    assert_int_equal(weir_request_check(req, &why), WEIR_OK);
+    assert_int_equal(req->priority, 0);
+    weir_request_close(req);
+}
+
+static void tool(struct weir_request *req, const char *name, const char *parameters)
+{
+    Weir__V1__Tool *one = weir_arena_alloc(&req->arena, sizeof *one);
+
+    weir__v1__tool__init(one);
+    one->name = req_text(req, name);
+    one->parameters = req_text(req, parameters);
+    req->msg->tools = weir_arena_alloc(&req->arena, 200 * sizeof(void *));
+    for (size_t i = 0; i < 200; i++)
+        req->msg->tools[i] = one;
+    req->msg->n_tools = 1;
+}
+
+static void test_tools(void **state)
+{
+    (void)state;
+    WITH(tool(req, "get_weather-2.x", "{\"type\":\"object\"}"); accept(req));
+    WITH(tool(req, "f", ""); accept(req));
+    WITH(tool(req, "f", ""); msg->n_tools = 128; accept(req));
+    WITH(tool(req, "f", ""); msg->n_tools = 129; refuse(req, "tools"));
+    WITH(tool(req, "", ""); refuse(req, "tools[0].function.name"));
+    WITH(tool(req, "a b", ""); refuse(req, "tools[0].function.name"));
+    WITH(tool(req, "f", "[]"); refuse(req, "tools[0].function.parameters"));
+    WITH(tool(req, "f", "{\"a\":}"); refuse(req, "tools[0].function.parameters"));
+    WITH(tool(req, "f", "{} {}"); refuse(req, "tools[0].function.parameters"));
+    WITH(tool(req, "f", ""); req_prompt(req, "x"); refuse(req, "tools"));
+    WITH(msg->tool_choice = 2; refuse(req, "tool_choice"));
+    WITH(tool(req, "f", ""); msg->tool_choice = 2; accept(req));
+    WITH(tool(req, "f", ""); msg->tool_choice = 3; msg->tool_name = req_text(req, "f"); accept(req));
+    WITH(tool(req, "f", ""); msg->tool_choice = 3; msg->tool_name = req_text(req, "g");
+         refuse(req, "tool_choice"));
+    WITH(tool(req, "f", ""); msg->tool_choice = 4; refuse(req, "tool_choice"));
+}
+
+static void test_calls_and_results_in_messages(void **state)
+{
+    (void)state;
+    WITH(req_add(req, "tool", "21"); msg->chat->messages[1]->tool_call_id = req_text(req, "c1"); accept(req));
+    WITH(msg->chat->messages[0]->tool_call_id = req_text(req, "c1"); refuse(req, "messages[0].tool_call_id"));
+    WITH(msg->chat->messages[0]->reasoning_content = req_text(req, "hm");
+         refuse(req, "messages[0].reasoning_content"));
+    Weir__V1__ToolCall call = WEIR__V1__TOOL_CALL__INIT, *calls[1] = { &call };
+    WITH(msg->chat->messages[0]->n_tool_calls = 1; msg->chat->messages[0]->tool_calls = calls;
+         refuse(req, "messages[0].tool_calls"));
+    WITH(req_add(req, "assistant", ""); msg->chat->messages[1]->n_tool_calls = 1;
+         msg->chat->messages[1]->tool_calls = calls; refuse(req, "messages[1].tool_calls[0].function.name"));
+}
+
+static void format(struct weir_request *req, int kind, const char *text)
+{
+    Weir__V1__ResponseFormat *one = weir_arena_alloc(&req->arena, sizeof *one);
+
+    weir__v1__response_format__init(one);
+    one->kind = (Weir__V1__ResponseFormatKind)kind;
+    one->text = req_text(req, text);
+    req->msg->response_format = one;
+}
+
+static void test_formats(void **state)
+{
+    const char *schema = "response_format.json_schema.schema";
+
+    (void)state;
+    WITH(format(req, 0, ""); accept(req));
+    WITH(format(req, 1, ""); accept(req));
+    WITH(format(req, 1, "{\"type\":\"object\"}"); accept(req));
+    WITH(format(req, 2, "{}"); accept(req));
+    WITH(format(req, 2, ""); refuse(req, schema));
+    WITH(format(req, 2, "[]"); refuse(req, schema));
+    WITH(format(req, 3, ""); refuse(req, "response_format.grammar"));
+    WITH(format(req, 3, "root ::= \"a\""); accept(req));
+    WITH(format(req, 4, "x"); refuse(req, "response_format"));
+    WITH(format(req, 2, "{}"); tool(req, "f", ""); msg->tool_choice = 2; refuse(req, "response_format"));
+    WITH(msg->reasoning_effort = req_text(req, "huge"); refuse(req, "reasoning_effort"));
+    WITH(msg->reasoning_history = req_text(req, "all"); refuse(req, "reasoning_history"));
+    WITH(msg->has_reasoning_tokens_case = 41; refuse(req, "reasoning_effort"));
+}
+
+static void test_prompt_ids(void **state)
+{
+    uint32_t ids[2] = { 5, 2147483647u };
+    Weir__V1__TokenIds prompt = WEIR__V1__TOKEN_IDS__INIT;
+
+    (void)state;
+    prompt.n_ids = 2;
+    prompt.ids = ids;
+    WITH(msg->input_case = 43; msg->prompt_ids = &prompt; accept(req));
+    ids[1] = 2147483648u;
+    WITH(msg->input_case = 43; msg->prompt_ids = &prompt; refuse(req, "prompt"));
+    prompt.n_ids = 0;
+    WITH(msg->input_case = 43; msg->prompt_ids = &prompt; refuse(req, "prompt"));
+}
+
 static void test_an_absent_number_is_not_checked(void **state)
 {
     (void)state;
@@ -123,9 +273,9 @@ static void test_an_unknown_role_gets_the_list(void **state)
     struct weir_why why;
 
     (void)state;
-    req_add(req, "tool", "x");
+    req_add(req, "wizard", "x");
     assert_int_equal(weir_request_check(req, &why), WEIR_INVALID);
-    assert_non_null(strstr(why.text, "system, developer, user, assistant"));
+    assert_non_null(strstr(why.text, "system, developer, user, assistant, tool"));
     weir_request_close(req);
 }
 
@@ -200,6 +350,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_logit_bias),
+        cmocka_unit_test(test_the_priority_tier_goes_first),
+        cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_calls_and_results_in_messages),
+        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_prompt_ids),
         cmocka_unit_test(test_an_absent_number_is_not_checked),
         cmocka_unit_test(test_model_and_input),
         cmocka_unit_test(test_messages),
