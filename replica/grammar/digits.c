@@ -58,13 +58,14 @@ static struct gram_expr *natural(struct gram_build *b, int64_t lo, int64_t hi)
     struct gram_list parts = { 0 };
     int64_t top = 9; /* the largest with as many digits */
 
-    for (int n = 1; n <= DIGITS_MAX; n++, top = 10 * top + 9) {
-        int64_t from = n == 1 ? 0 : top / 10 + 1;
+    for (int n = 1; n <= DIGITS_MAX; n++) {
+        int64_t from = n == 1 ? 0 : top / 10 + 1, last = top;
         char low[24], high[24];
-        if (hi < from || lo > top)
+        top = n < DIGITS_MAX ? 10 * top + 9 : top;
+        if (hi < from || lo > last)
             continue;
         snprintf(low, sizeof low, "%lld", (long long)(lo > from ? lo : from));
-        snprintf(high, sizeof high, "%lld", (long long)(hi < top ? hi : top));
+        snprintf(high, sizeof high, "%lld", (long long)(hi < last ? hi : last));
         if (!gram_list_add(b, &parts, both_sides(b, low, high)))
             return NULL;
     }
