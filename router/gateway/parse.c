@@ -1,210 +1,105 @@
 /* parse.c - one row for each field: its name, where it is allowed, how it is read.
  *
  * The pull parser's first error sticks and carries the path, so a reader just reads; bounds that REST and
- * gRPC share are weir_request_check's. [P1] A field is taken at most once. [P2] No string with a NUL goes on:
- * protobuf-c strings end there, and a check must see what the model sees. Sources: OpenAI's API reference. */
+ * gRPC share are weir_request_check's. [P1] A field is taken at most once. [P2] One prompt of text or ids goes into the
+ * message; several go beside it. Sources: OpenAI's API reference. */
 #include "router/gateway/parse.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
+#include "router/gateway/parse_int.h"
 
-struct parse {
-    struct weir_json j;
-    struct weir_request *req;
-    Weir__V1__GenerateRequest *msg;
-    struct weir_answer_opts *opts;
-    bool has_max_completion_tokens, has_max_tokens;
-};
-
-/* ---- values ---- */
-static bool nomem(struct parse *p)
+/* ---- prompts ---- */
+static void read_ids(struct parse *p, Weir__V1__TokenIds *ids)
 {
-    return weir_json_fail(&p->j, WEIR_NOMEM, "no memory for the request");
+    int64_t id;
+
+    while (weir_json_next(&p->j))
+        if (weir_json_i64(&p->j, &id))
+            parse_ids_add(p, ids, id);
 }
 
-static void *room(struct parse *p, size_t size)
+static Weir__V1__TokenIds *new_ids(struct parse *p)
 {
-    void *ptr = weir_arena_alloc0(&p->req->arena, size);
-    if (!ptr)
-        nomem(p);
-    return ptr;
+    Weir__V1__TokenIds *ids = parse_room(p, sizeof *ids);
+
+    if (ids)
+        weir__v1__token_ids__init(ids);
+    return ids;
 }
 
-static void read_string(struct parse *p, char **ret)
+static void set_prompt(struct parse *p, const struct weir_prompt *prompt) /* [P2] */
 {
-    struct weir_str s;
-
-    if (!weir_json_string(&p->j, &s))
-        return;
-    if (memchr(s.ptr, 0, s.len)) { /* [P2] */
-        weir_json_fail(&p->j, WEIR_INVALID, "the string holds a NUL");
-        return;
+    if (prompt->ids) {
+        p->msg->input_case = WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT_IDS;
+        p->msg->prompt_ids = prompt->ids;
+    } else {
+        p->msg->input_case = WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT;
+        p->msg->prompt = prompt->text;
     }
-    char *copy = weir_arena_strndup(&p->req->arena, s.ptr, s.len);
-    if (copy)
-        *ret = copy;
-    else
-        nomem(p);
 }
 
-static void read_count(struct parse *p, uint32_t *ret)
+/* An element of the outer list: text, or a list of ids. */
+static void read_one_prompt(struct parse *p, struct weir_prompt *ret)
 {
-    int64_t n;
-
-    if (!weir_json_i64(&p->j, &n))
-        return;
-    if (n < 0 || n > INT32_MAX)
-        weir_json_fail(&p->j, WEIR_INVALID, "%lld is not a count", (long long)n);
-    else
-        *ret = (uint32_t)n;
-}
-
-/* A growing list of pointers in the arena: doubling wastes at most as much as it holds. */
-static bool list_add(struct parse *p, void ***list, size_t *n, void *item)
-{
-    bool full = *n == 0 || (*n >= 8 && (*n & (*n - 1)) == 0);
-
-    if (full) {
-        void **grown = room(p, (*n ? 2 * *n : 8) * sizeof *grown);
-        if (!grown)
-            return false;
-        if (*n)
-            memcpy(grown, *list, *n * sizeof *grown);
-        *list = grown;
-    }
-    (*list)[(*n)++] = item;
-    return true;
-}
-
-/* ---- messages ---- */
-/* {"type": "text", "text": "..."}: the only kind of part a text model takes. */
-static void read_part(struct parse *p, struct weir_buf *text)
-{
-    struct weir_str key, type = { NULL, 0 }, value = { NULL, 0 };
-
-    if (!weir_json_object(&p->j))
-        return;
-    while (weir_json_key(&p->j, &key)) {
-        if (weir_str_eq(key, "type"))
-            weir_json_string(&p->j, &type);
-        else if (weir_str_eq(key, "text"))
-            weir_json_string(&p->j, &value);
-        else if (weir_str_eq(key, "image_url") || weir_str_eq(key, "video_url"))
-            weir_json_fail(&p->j, WEIR_INVALID, "this model takes text only");
-        else
-            weir_json_fail(&p->j, WEIR_INVALID, "unknown field");
-    }
-    if (!weir_json_ok(&p->j))
-        return;
-    if (!weir_str_eq(type, "text"))
-        weir_json_fail_key(&p->j, "type", WEIR_INVALID, "a part's type must be \"text\"");
-    else if (!value.ptr)
-        weir_json_fail_key(&p->j, "text", WEIR_INVALID, "the part has no text");
-    else
-        weir_buf_add(text, value.ptr, value.len);
-}
-
-static void read_content(struct parse *p, char **ret)
-{
-    struct weir_buf text;
-
     if (weir_json_peek(&p->j) != WEIR_JSON_ARRAY) {
-        read_string(p, ret);
+        parse_string(p, &ret->text);
         return;
     }
-    weir_buf_init(&text, 0);
-    weir_json_array(&p->j);
-    while (weir_json_next(&p->j))
-        read_part(p, &text);
-    size_t len = weir_buf_len(&text);
-    if (weir_json_ok(&p->j)) {
-        char *copy = weir_arena_strndup(&p->req->arena, len ? weir_buf_ptr(&text) : "", len);
-        if (text.failed || !copy)
-            nomem(p);
-        else if (strlen(copy) != len)
-            weir_json_fail(&p->j, WEIR_INVALID, "the string holds a NUL"); /* [P2] */
-        else
-            *ret = copy;
-    }
-    weir_buf_release(&text);
+    ret->ids = new_ids(p);
+    if (!ret->ids || !weir_json_array(&p->j))
+        return;
+    read_ids(p, ret->ids);
+    if (weir_json_ok(&p->j) && ret->ids->n_ids == 0)
+        weir_json_fail(&p->j, WEIR_INVALID, "the list is empty");
 }
 
-static void read_message(struct parse *p, Weir__V1__Chat *chat)
+static void read_prompt_list(struct parse *p)
 {
-    Weir__V1__Message *message = room(p, sizeof *message);
-    struct weir_str key;
-    char *role = NULL, *content = NULL;
+    struct weir_prompt *prompts = parse_room(p, WEIR_PROMPTS_MAX * sizeof *prompts);
+    uint32_t n = 0;
 
-    if (!message || !weir_json_object(&p->j))
+    if (!prompts)
         return;
-    weir__v1__message__init(message);
-    while (weir_json_key(&p->j, &key)) {
-        if (weir_str_eq(key, "role") && !role)
-            read_string(p, &role);
-        else if (weir_str_eq(key, "content") && !content)
-            read_content(p, &content);
+    do {
+        if (n == WEIR_PROMPTS_MAX)
+            weir_json_fail(&p->j, WEIR_INVALID, "at most %d prompts a request", WEIR_PROMPTS_MAX);
         else
-            weir_json_fail(&p->j, WEIR_INVALID,
-                           weir_str_eq(key, "role") || weir_str_eq(key, "content")
-                               ? "the field is given twice"
-                               : "unknown field");
-    }
-    if (!weir_json_ok(&p->j))
-        return;
-    if (!role)
-        weir_json_fail_key(&p->j, "role", WEIR_INVALID, "the message has no role");
-    else if (!content)
-        weir_json_fail_key(&p->j, "content", WEIR_INVALID, "the message has no content");
-    message->role = role;
-    message->content = content;
-    if (weir_json_ok(&p->j))
-        list_add(p, (void ***)&chat->messages, &chat->n_messages, message);
+            read_one_prompt(p, &prompts[n++]);
+    } while (weir_json_next(&p->j));
+    set_prompt(p, &prompts[0]);
+    p->opts->prompts = prompts;
+    p->opts->n_prompts = n;
 }
 
-static void read_messages(struct parse *p)
-{
-    Weir__V1__Chat *chat = room(p, sizeof *chat);
-
-    if (!chat || !weir_json_array(&p->j))
-        return;
-    weir__v1__chat__init(chat);
-    while (weir_json_next(&p->j))
-        read_message(p, chat);
-    p->msg->input_case = WEIR__V1__GENERATE_REQUEST__INPUT_CHAT;
-    p->msg->chat = chat;
-}
-
-/* A string, or a list of exactly one. */
+/* A string, a list of ids, or a list of either. */
 static void read_prompt(struct parse *p)
 {
-    char *prompt = NULL;
-    size_t n = 0;
+    struct weir_prompt one = { NULL, NULL };
 
     if (weir_json_peek(&p->j) != WEIR_JSON_ARRAY) {
-        read_string(p, &prompt);
-    } else {
-        weir_json_array(&p->j);
-        while (weir_json_next(&p->j)) {
-            if (n++ > 0)
-                weir_json_fail(&p->j, WEIR_INVALID, "one prompt a request");
-            else if (weir_json_peek(&p->j) == WEIR_JSON_STRING)
-                read_string(p, &prompt);
-            else
-                weir_json_fail(&p->j, WEIR_INVALID, "a prompt must be text");
-        }
-        if (weir_json_ok(&p->j) && n == 0)
-            weir_json_fail(&p->j, WEIR_INVALID, "the list is empty");
+        parse_string(p, &one.text);
+        set_prompt(p, &one);
+        return;
     }
-    p->msg->input_case = WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT;
-    p->msg->prompt = prompt;
+    weir_json_array(&p->j);
+    if (!weir_json_next(&p->j)) {
+        weir_json_fail(&p->j, WEIR_INVALID, "the list is empty");
+    } else if (weir_json_peek(&p->j) != WEIR_JSON_NUMBER) {
+        read_prompt_list(p);
+    } else if ((one.ids = new_ids(p))) {
+        int64_t id;
+        if (weir_json_i64(&p->j, &id) && parse_ids_add(p, one.ids, id))
+            read_ids(p, one.ids);
+        set_prompt(p, &one);
+    }
 }
 
 /* ---- the other fields ---- */
 static void read_model(struct parse *p)
 {
-    read_string(p, &p->msg->model);
+    parse_string(p, &p->msg->model);
 }
 
 static void read_stream(struct parse *p)
@@ -230,7 +125,7 @@ static void read_stream_options(struct parse *p)
 
 static void read_n(struct parse *p)
 {
-    read_count(p, &p->msg->n);
+    parse_count(p, &p->msg->n);
     if (weir_json_ok(&p->j) && p->msg->n == 0) /* 0 in the message means absent */
         weir_json_fail(&p->j, WEIR_INVALID, "n must be 1 to %d", WEIR_CHOICES_MAX);
 }
@@ -239,9 +134,9 @@ static void add_stop(struct parse *p)
 {
     char *stop = NULL;
 
-    read_string(p, &stop);
+    parse_string(p, &stop);
     if (stop)
-        list_add(p, (void ***)&p->msg->stop, &p->msg->n_stop, stop);
+        parse_list_add(p, (void ***)&p->msg->stop, &p->msg->n_stop, stop);
 }
 
 static void read_stop(struct parse *p)
@@ -265,35 +160,11 @@ static void read_seed(struct parse *p)
     p->msg->seed = (uint64_t)seed;
 }
 
-static void read_temperature(struct parse *p)
-{
-    if (weir_json_f64(&p->j, &p->msg->temperature))
-        p->msg->has_temperature_case = WEIR__V1__GENERATE_REQUEST__HAS_TEMPERATURE_TEMPERATURE;
-}
-
-static void read_top_p(struct parse *p)
-{
-    if (weir_json_f64(&p->j, &p->msg->top_p))
-        p->msg->has_top_p_case = WEIR__V1__GENERATE_REQUEST__HAS_TOP_P_TOP_P;
-}
-
-static void read_top_k(struct parse *p)
-{
-    read_count(p, &p->msg->top_k);
-    p->msg->has_top_k_case = WEIR__V1__GENERATE_REQUEST__HAS_TOP_K_TOP_K;
-}
-
-static void read_min_p(struct parse *p)
-{
-    if (weir_json_f64(&p->j, &p->msg->min_p))
-        p->msg->has_min_p_case = WEIR__V1__GENERATE_REQUEST__HAS_MIN_P_MIN_P;
-}
-
 static void read_max(struct parse *p, bool *seen, const bool *other)
 {
     if (*other)
         weir_json_fail(&p->j, WEIR_INVALID, "give max_tokens or max_completion_tokens, not both");
-    read_count(p, &p->msg->max_tokens);
+    parse_count(p, &p->msg->max_tokens);
     p->msg->has_max_tokens_case = WEIR__V1__GENERATE_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS;
     *seen = true;
 }
@@ -310,51 +181,187 @@ static void read_max_completion_tokens(struct parse *p)
 
 static void read_logprobs(struct parse *p)
 {
-    bool on = false;
-
-    if (p->opts->chat || weir_json_peek(&p->j) == WEIR_JSON_BOOL) {
-        weir_json_bool(&p->j, &on);
-    } else { /* completions: how many alternatives, in the older shape */
-        read_count(p, &p->msg->top_logprobs);
-        p->opts->legacy_logprobs = on = true;
-        if (weir_json_ok(&p->j) && p->msg->top_logprobs > 5)
-            weir_json_fail(&p->j, WEIR_INVALID, "logprobs must be 0 to 5");
+    if (weir_json_peek(&p->j) == WEIR_JSON_BOOL) {
+        parse_flag(p, &p->msg->logprobs);
+        return;
     }
-    p->msg->logprobs = on;
+    parse_count(p, &p->msg->top_logprobs); /* how many alternatives, in the older shape */
+    p->opts->legacy_logprobs = true;
+    p->msg->logprobs = true;
+    if (weir_json_ok(&p->j) && p->msg->top_logprobs > 5)
+        weir_json_fail(&p->j, WEIR_INVALID, "logprobs must be true, false, or 0 to 5");
 }
 
 static void read_top_logprobs(struct parse *p)
 {
     if (p->opts->legacy_logprobs)
         weir_json_fail(&p->j, WEIR_INVALID, "logprobs is a number already");
-    read_count(p, &p->msg->top_logprobs);
+    parse_count(p, &p->msg->top_logprobs);
 }
 
 static void read_user(struct parse *p)
 {
-    read_string(p, &p->msg->user);
+    parse_string(p, &p->msg->user);
 }
 
 static void read_prompt_cache_key(struct parse *p)
 {
-    read_string(p, &p->msg->prompt_cache_key);
+    parse_string(p, &p->msg->prompt_cache_key);
 }
 
 static void read_isolation_key(struct parse *p)
 {
     char *key = NULL;
 
-    read_string(p, &key);
+    parse_string(p, &key);
     if (key && p->req->isolation.len == 0) /* the header wins */
         p->req->isolation = weir_str(key);
 }
 
-static void read_perf_metrics(struct parse *p)
-{
-    bool on = false;
+#define READ_FLAG(field)                                                                                     \
+    static void read_##field(struct parse *p)                                                                \
+    {                                                                                                        \
+        parse_flag(p, &p->msg->field);                                                                       \
+    }
+READ_FLAG(perf_metrics)
+READ_FLAG(ignore_eos)
+READ_FLAG(echo)
+READ_FLAG(safe_tokenization)
+READ_FLAG(raw_output)
+READ_FLAG(return_token_ids)
 
-    weir_json_bool(&p->j, &on);
-    p->msg->perf_metrics = on;
+#define READ_F64(field, CASE)                                                                                \
+    static void read_##field(struct parse *p)                                                                \
+    {                                                                                                        \
+        if (weir_json_f64(&p->j, &p->msg->field))                                                            \
+            p->msg->has_##field##_case = WEIR__V1__GENERATE_REQUEST__HAS_##CASE##_##CASE;                    \
+    }
+READ_F64(temperature, TEMPERATURE)
+READ_F64(top_p, TOP_P)
+READ_F64(min_p, MIN_P)
+READ_F64(typical_p, TYPICAL_P)
+READ_F64(repetition_penalty, REPETITION_PENALTY)
+READ_F64(frequency_penalty, FREQUENCY_PENALTY)
+READ_F64(presence_penalty, PRESENCE_PENALTY)
+READ_F64(mirostat_target, MIROSTAT_TARGET)
+READ_F64(mirostat_lr, MIROSTAT_LR)
+
+#define READ_COUNT(field, CASE)                                                                              \
+    static void read_##field(struct parse *p)                                                                \
+    {                                                                                                        \
+        parse_count(p, &p->msg->field);                                                                      \
+        p->msg->has_##field##_case = WEIR__V1__GENERATE_REQUEST__HAS_##CASE##_##CASE;                        \
+    }
+READ_COUNT(top_k, TOP_K)
+READ_COUNT(echo_last, ECHO_LAST)
+READ_COUNT(prompt_truncate_len, PROMPT_TRUNCATE_LEN)
+READ_COUNT(prompt_cache_max_len, PROMPT_CACHE_MAX_LEN)
+
+static void read_min_tokens(struct parse *p)
+{
+    parse_count(p, &p->msg->min_tokens);
+}
+
+static void read_parallel_tool_calls(struct parse *p)
+{
+    parse_flag(p, &p->msg->parallel_tool_calls);
+    p->msg->has_parallel_tool_calls_case =
+        WEIR__V1__GENERATE_REQUEST__HAS_PARALLEL_TOOL_CALLS_PARALLEL_TOOL_CALLS;
+}
+
+/* {"token id": bias} */
+static void read_logit_bias(struct parse *p)
+{
+    struct weir_str key;
+
+    if (!weir_json_object(&p->j))
+        return;
+    while (weir_json_key(&p->j, &key)) {
+        Weir__V1__LogitBias *bias = parse_room(p, sizeof *bias);
+        uint64_t id = 0;
+        bool is_id = key.len > 0 && key.len <= 10;
+        for (size_t i = 0; i < key.len && is_id; i++) {
+            is_id = key.ptr[i] >= '0' && key.ptr[i] <= '9';
+            id = 10 * id + (uint64_t)(key.ptr[i] - '0');
+        }
+        if (!is_id || id > INT32_MAX)
+            weir_json_fail(&p->j, WEIR_INVALID, "the name must be a token's id");
+        if (!bias || !weir_json_ok(&p->j))
+            return;
+        weir__v1__logit_bias__init(bias);
+        bias->id = (uint32_t)id;
+        if (!weir_json_f64(&p->j, &bias->bias) ||
+            !parse_list_add(p, (void ***)&p->msg->logit_bias, &p->msg->n_logit_bias, bias))
+            return;
+    }
+}
+
+/* One of a field's words, by its place in the list. */
+static int read_word(struct parse *p, const char *const *words, int n)
+{
+    struct weir_str word;
+
+    if (!weir_json_string(&p->j, &word))
+        return 0;
+    for (int i = 0; i < n; i++)
+        if (weir_str_eq(word, words[i]))
+            return i;
+    weir_json_fail(&p->j, WEIR_INVALID, "unknown value");
+    return 0;
+}
+
+static void read_context_behavior(struct parse *p)
+{
+    static const char *const words[] = { "truncate", "error" };
+    p->msg->context_exceeded = (Weir__V1__ContextExceeded)read_word(p, words, 2);
+}
+
+static void read_service_tier(struct parse *p)
+{
+    static const char *const words[] = { "default", "auto", "flex", "priority" };
+    p->msg->service_tier = (Weir__V1__ServiceTier)read_word(p, words, 4);
+}
+
+/* A guess at the answer is a hint that changes nothing but speed: it is read, and not used. */
+static void read_speculation(struct parse *p)
+{
+    struct weir_str ignored;
+    int64_t id;
+
+    if (weir_json_peek(&p->j) != WEIR_JSON_ARRAY) {
+        weir_json_string(&p->j, &ignored);
+        return;
+    }
+    weir_json_array(&p->j);
+    while (weir_json_next(&p->j))
+        weir_json_i64(&p->j, &id);
+}
+
+static void read_prediction(struct parse *p)
+{
+    struct weir_str key, type;
+    char *ignored;
+
+    if (weir_json_peek(&p->j) != WEIR_JSON_OBJECT) {
+        weir_json_string(&p->j, &type);
+        return;
+    }
+    weir_json_object(&p->j);
+    while (weir_json_key(&p->j, &key)) {
+        if (weir_str_eq(key, "content"))
+            parse_content(p, &ignored);
+        else if (!weir_str_eq(key, "type"))
+            parse_unknown(p, false);
+        else if (weir_json_string(&p->j, &type) && !weir_str_eq(type, "content"))
+            weir_json_fail(&p->j, WEIR_INVALID, "must be \"content\"");
+    }
+}
+
+static void read_images(struct parse *p)
+{
+    weir_json_array(&p->j);
+    if (weir_json_next(&p->j))
+        weir_json_fail(&p->j, WEIR_INVALID, "this model takes text only");
 }
 
 static void read_metadata(struct parse *p)
@@ -364,7 +371,7 @@ static void read_metadata(struct parse *p)
     if (!weir_json_object(&p->j))
         return;
     while (weir_json_key(&p->j, &key)) {
-        Weir__V1__GenerateRequest__MetadataEntry *entry = room(p, sizeof *entry);
+        Weir__V1__GenerateRequest__MetadataEntry *entry = parse_room(p, sizeof *entry);
         char *name = weir_arena_strndup(&p->req->arena, key.ptr, key.len);
         if (!entry || !name || strlen(name) != key.len) {
             weir_json_fail(&p->j, WEIR_INVALID, "the name holds a NUL");
@@ -372,8 +379,8 @@ static void read_metadata(struct parse *p)
         }
         weir__v1__generate_request__metadata_entry__init(entry);
         entry->key = name;
-        read_string(p, &entry->value);
-        if (!list_add(p, (void ***)&p->msg->metadata, &p->msg->n_metadata, entry))
+        parse_string(p, &entry->value);
+        if (!parse_list_add(p, (void ***)&p->msg->metadata, &p->msg->n_metadata, entry))
             return;
     }
 }
@@ -385,7 +392,7 @@ static const struct field {
     void (*read)(struct parse *p);
 } fields[] = {
     { "model", BOTH, read_model },
-    { "messages", CHAT, read_messages },
+    { "messages", CHAT, parse_messages },
     { "prompt", COMPLETION, read_prompt },
     { "stream", BOTH, read_stream },
     { "stream_options", BOTH, read_stream_options },
@@ -405,9 +412,40 @@ static const struct field {
     { "prompt_cache_isolation_key", BOTH, read_isolation_key },
     { "perf_metrics_in_response", BOTH, read_perf_metrics },
     { "metadata", BOTH, read_metadata },
+    { "typical_p", BOTH, read_typical_p },
+    { "repetition_penalty", BOTH, read_repetition_penalty },
+    { "frequency_penalty", BOTH, read_frequency_penalty },
+    { "presence_penalty", BOTH, read_presence_penalty },
+    { "mirostat_target", BOTH, read_mirostat_target },
+    { "mirostat_lr", BOTH, read_mirostat_lr },
+    { "logit_bias", BOTH, read_logit_bias },
+    { "min_tokens", BOTH, read_min_tokens },
+    { "ignore_eos", BOTH, read_ignore_eos },
+    { "echo", BOTH, read_echo },
+    { "echo_last", BOTH, read_echo_last },
+    { "context_length_exceeded_behavior", BOTH, read_context_behavior },
+    { "prompt_truncate_len", BOTH, read_prompt_truncate_len },
+    { "prompt_cache_max_len", BOTH, read_prompt_cache_max_len },
+    { "safe_tokenization", CHAT, read_safe_tokenization },
+    { "raw_output", BOTH, read_raw_output },
+    { "return_token_ids", BOTH, read_return_token_ids },
+    { "response_format", BOTH, parse_response_format },
+    { "tools", CHAT, parse_tools },
+    { "tool_choice", CHAT, parse_tool_choice },
+    { "parallel_tool_calls", CHAT, read_parallel_tool_calls },
+    { "functions", CHAT, parse_functions },
+    { "function_call", CHAT, parse_function_call },
+    { "reasoning_effort", BOTH, parse_reasoning_effort },
+    { "reasoning_history", CHAT, parse_reasoning_history },
+    { "thinking", CHAT, parse_thinking },
+    { "chat_template_kwargs", CHAT, parse_template_kwargs },
+    { "service_tier", BOTH, read_service_tier },
+    { "speculation", BOTH, read_speculation },
+    { "prediction", BOTH, read_prediction },
+    { "images", COMPLETION, read_images },
 };
 enum { N_FIELDS = sizeof fields / sizeof *fields };
-_Static_assert(N_FIELDS <= 32, "the set of fields seen is a word");
+_Static_assert(N_FIELDS <= 64, "the set of fields seen is a word");
 
 static const struct field *find_field(struct weir_str name, bool chat)
 {
@@ -420,7 +458,7 @@ static const struct field *find_field(struct weir_str name, bool chat)
 static void read_fields(struct parse *p)
 {
     struct weir_str key;
-    uint32_t seen = 0;
+    uint64_t seen = 0;
 
     while (weir_json_key(&p->j, &key)) {
         const struct field *field = find_field(key, p->opts->chat);
@@ -428,7 +466,7 @@ static void read_fields(struct parse *p)
             weir_json_fail(&p->j, WEIR_INVALID, "unknown or unsupported field");
             return;
         }
-        uint32_t bit = 1u << (field - fields);
+        uint64_t bit = (uint64_t)1 << (field - fields);
         if (seen & bit) { /* [P1] */
             weir_json_fail(&p->j, WEIR_INVALID, "the field is given twice");
             return;
@@ -448,6 +486,15 @@ static void check_shape(struct parse *p)
                            "the field is missing");
     else if (p->opts->include_usage && !p->opts->stream)
         weir_json_fail_key(&p->j, "stream_options", WEIR_INVALID, "stream_options needs stream: true");
+    else if (p->has_tools && p->has_functions)
+        weir_json_fail_key(&p->j, "functions", WEIR_INVALID, "give tools or functions, not both");
+    else if (p->has_tool_choice && p->has_function_call)
+        weir_json_fail_key(&p->j, "function_call", WEIR_INVALID,
+                           "give tool_choice or function_call, not both");
+    else if (p->has_effort && p->has_thinking)
+        weir_json_fail_key(&p->j, "thinking", WEIR_INVALID, "give reasoning_effort or thinking, not both");
+    else if (p->opts->n_prompts * (p->msg->n ? p->msg->n : 1) > WEIR_CHOICES_MAX)
+        weir_json_fail_key(&p->j, "n", WEIR_INVALID, "prompts times n must be at most %d", WEIR_CHOICES_MAX);
 }
 
 weir_err weir_parse_openai(struct weir_request *req, bool chat, struct weir_str body,

@@ -5,12 +5,24 @@
 
 #include "router/request.h"
 
+#define WEIR_PROMPTS_MAX 128 /* of one completion request; times n, at most WEIR_CHOICES_MAX */
+
+/* One of several prompts: text, or else ids. */
+struct weir_prompt {
+    char *text;
+    Weir__V1__TokenIds *ids;
+};
+
 /* What concerns the answer's shape alone and never travels to a replica. */
 struct weir_answer_opts {
     bool chat;
     bool stream;
-    bool include_usage;   /* a last chunk with usage and no choices */
-    bool legacy_logprobs; /* completions: logprobs as a number */
+    bool include_usage;    /* a last chunk with usage and no choices */
+    bool legacy_logprobs;  /* logprobs as a number: the older shape */
+    bool legacy_functions; /* functions instead of tools: the answer's shape too */
+    /* More than one prompt: a call for each, in this order; the message has the first. On the request's arena. */
+    const struct weir_prompt *prompts;
+    uint32_t n_prompts; /* 0 or 1: just the message's */
 };
 
 /* `chat`: /v1/chat/completions, else /v1/completions. Fills req->msg from `body`, which must live as long as

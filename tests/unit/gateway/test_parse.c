@@ -98,6 +98,144 @@ static void test_completion_shapes(void **state)
     assert_string_equal(req->msg->prompt, "p");
 }
 
+static void test_prompts_of_tokens_and_several(void **state) /* [P2] */
+{
+    (void)state;
+    assert_int_equal(parse(false, "{\"model\":\"m\",\"prompt\":[7,0,2147483647]}"), WEIR_OK);
+    assert_int_equal(req->msg->input_case, WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT_IDS);
+    assert_int_equal(req->msg->prompt_ids->n_ids, 3);
+    assert_int_equal(req->msg->prompt_ids->ids[2], 2147483647);
+    assert_true(opts.n_prompts <= 1);
+    assert_int_equal(parse(false, "{\"model\":\"m\",\"prompt\":[\"a\",[1,2],\"b\"],\"n\":2}"), WEIR_OK);
+    assert_int_equal(opts.n_prompts, 3);
+    assert_string_equal(req->msg->prompt, "a");
+    assert_int_equal(opts.prompts[1].ids->n_ids, 2);
+    assert_string_equal(opts.prompts[2].text, "b");
+}
+
+static void test_sampling_fields_arrive(void **state)
+{
+    const Weir__V1__GenerateRequest *msg;
+
+    (void)state;
+    assert_int_equal(
+        parse(false, "{\"model\":\"m\",\"prompt\":\"p\",\"typical_p\":0.5,\"repetition_penalty\":1.5,"
+                     "\"frequency_penalty\":-1,"
+                     "\"presence_penalty\":2,\"mirostat_target\":5,\"mirostat_lr\":0.1,\"logit_bias\":{\"3\":"
+                     "-100,\"12\":1.5},"
+                     "\"min_tokens\":4,\"ignore_eos\":true,\"echo\":true,\"echo_last\":3,"
+                     "\"context_length_exceeded_behavior\":\"error\",\"prompt_truncate_len\":64,\"prompt_"
+                     "cache_max_len\":0,"
+                     "\"raw_output\":true,\"return_token_ids\":true,\"service_tier\":\"priority\","
+                     "\"speculation\":[1,2],"
+                     "\"prediction\":{\"type\":\"content\",\"content\":\"x\"},\"images\":[],\"logprobs\":5}"),
+        WEIR_OK);
+    msg = req->msg;
+    assert_true(msg->has_typical_p_case && msg->typical_p == 0.5);
+    assert_true(msg->has_repetition_penalty_case && msg->repetition_penalty == 1.5);
+    assert_true(msg->has_frequency_penalty_case && msg->frequency_penalty == -1.0);
+    assert_true(msg->has_presence_penalty_case && msg->presence_penalty == 2.0);
+    assert_true(msg->has_mirostat_target_case && msg->mirostat_target == 5.0);
+    assert_true(msg->has_mirostat_lr_case && msg->mirostat_lr == 0.1);
+    assert_int_equal(msg->n_logit_bias, 2);
+    assert_true(msg->logit_bias[1]->id == 12 && msg->logit_bias[1]->bias == 1.5);
+    assert_true(msg->min_tokens == 4 && msg->ignore_eos && msg->echo);
+    assert_true(msg->has_echo_last_case && msg->echo_last == 3);
+    assert_int_equal(msg->context_exceeded, WEIR__V1__CONTEXT_EXCEEDED__CONTEXT_ERROR);
+    assert_int_equal(msg->prompt_truncate_len, 64);
+    assert_true(msg->has_prompt_cache_max_len_case && msg->prompt_cache_max_len == 0);
+    assert_true(msg->raw_output && msg->return_token_ids);
+    assert_int_equal(req->priority, 0);
+    assert_true(msg->logprobs && msg->top_logprobs == 5 && opts.legacy_logprobs);
+}
+
+static void test_tools_and_calls_arrive(void **state)
+{
+    const Weir__V1__GenerateRequest *msg;
+
+    (void)state;
+    assert_int_equal(
+        parse(
+            true,
+            "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"ann\"},"
+            "{\"role\":\"assistant\",\"content\":null,\"reasoning_content\":\"hm\",\"refusal\":null,\"tool_"
+            "calls\":[{\"id\":"
+            "\"c1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}}]},"
+            "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"21\"}],\"safe_tokenization\":true,"
+            "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\","
+            "\"parameters\":"
+            "{\"type\": "
+            "\"object\"},\"strict\":true}}],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":"
+            "\"f\"}},"
+            "\"parallel_tool_calls\":false,\"reasoning_effort\":\"low\",\"reasoning_history\":"
+            "\"preserved\"}"),
+        WEIR_OK);
+    msg = req->msg;
+    assert_string_equal(msg->chat->messages[0]->name, "ann");
+    assert_string_equal(msg->chat->messages[1]->reasoning_content, "hm");
+    assert_string_equal(msg->chat->messages[1]->tool_calls[0]->id, "c1");
+    assert_string_equal(msg->chat->messages[1]->tool_calls[0]->name, "f");
+    assert_string_equal(msg->chat->messages[1]->tool_calls[0]->arguments, "{\"a\": 1}");
+    assert_string_equal(msg->chat->messages[2]->tool_call_id, "c1");
+    assert_string_equal(msg->tools[0]->name, "f");
+    assert_string_equal(msg->tools[0]->description, "d");
+    assert_string_equal(msg->tools[0]->parameters, "{\"type\": \"object\"}");
+    assert_int_equal(msg->tool_choice, WEIR__V1__TOOL_CHOICE_KIND__TOOL_CHOICE_NAMED);
+    assert_string_equal(msg->tool_name, "f");
+    assert_true(msg->has_parallel_tool_calls_case && !msg->parallel_tool_calls);
+    assert_true(msg->safe_tokenization);
+    assert_string_equal(msg->reasoning_effort, "low");
+    assert_string_equal(msg->reasoning_history, "preserved");
+}
+
+static void test_the_older_shape_of_tools(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        parse(true,
+              "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\","
+              "\"content\":null,\"function_call\":{\"name\":\"f\",\"arguments\":\"{}\"}},"
+              "{\"role\":\"function\",\"name\":\"f\",\"content\":\"1\"}],"
+              "\"functions\":[{\"name\":\"f\"}],\"function_call\":{\"name\":\"f\"}}"),
+        WEIR_OK);
+    assert_true(opts.legacy_functions);
+    assert_string_equal(req->msg->tools[0]->name, "f");
+    assert_string_equal(req->msg->chat->messages[1]->tool_calls[0]->name, "f");
+    assert_string_equal(req->msg->chat->messages[2]->role, "tool");
+    assert_int_equal(req->msg->tool_choice, WEIR__V1__TOOL_CHOICE_KIND__TOOL_CHOICE_NAMED);
+}
+
+static void test_formats_and_reasoning_arrive(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(true,
+                           "{\"model\":\"m\"," MESSAGES ",\"response_format\":{\"type\":\"json_schema\","
+                           "\"json_schema\":{\"name\":\"n\",\"strict\":true,\"schema\":{\"a\": [1]}}}}"),
+                     WEIR_OK);
+    assert_int_equal(req->msg->response_format->kind, WEIR__V1__RESPONSE_FORMAT_KIND__RESPONSE_JSON_SCHEMA);
+    assert_string_equal(req->msg->response_format->text, "{\"a\": [1]}");
+    assert_int_equal(parse(true,
+                           "{\"model\":\"m\"," MESSAGES ",\"response_format\":{\"type\":\"json_object\"},"
+                           "\"reasoning_effort\":300}"),
+                     WEIR_OK);
+    assert_int_equal(req->msg->response_format->kind, WEIR__V1__RESPONSE_FORMAT_KIND__RESPONSE_JSON_OBJECT);
+    assert_string_equal(req->msg->response_format->text, "");
+    assert_true(req->msg->has_reasoning_tokens_case && req->msg->reasoning_tokens == 300);
+    assert_int_equal(parse(true, "{\"model\":\"m\"," MESSAGES
+                                 ",\"response_format\":{\"type\":\"grammar\",\"grammar\":"
+                                 "\"root ::= [a]\"},\"thinking\":{\"type\":\"disabled\"}}"),
+                     WEIR_OK);
+    assert_string_equal(req->msg->response_format->text, "root ::= [a]");
+    assert_string_equal(req->msg->reasoning_effort, "none");
+    assert_int_equal(parse(true, "{\"model\":\"m\"," MESSAGES ",\"reasoning_effort\":true,"
+                                 "\"chat_template_kwargs\":{\"enable_thinking\":false,\"x\":[1]}}"),
+                     WEIR_OK);
+    assert_string_equal(req->msg->reasoning_effort, "medium");
+    assert_int_equal(
+        parse(true, "{\"model\":\"m\"," MESSAGES ",\"chat_template_kwargs\":{\"thinking\":false}}"), WEIR_OK);
+    assert_string_equal(req->msg->reasoning_effort, "none");
+}
+
 static void test_long_lists_grow(void **state)
 {
     enum { N = 1000 };
@@ -129,7 +267,7 @@ static void test_faults_are_named(void **state)
         { false, "{\"model\":\"m\",\"prompt\":\"p\"," MESSAGES "}", "messages" },
         { true, "{\"model\":\"m\",\"n\":1,\"n\":1," MESSAGES "}", "n" }, /* [P1] */
         { true, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000\"}]}",
-          "messages[0].content" }, /* [P2] */
+          "messages[0].content" }, /* [V1] */
         { true, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"role\":\"user\",\"content\":\"\"}]}",
           "messages[0].role" },
         { true, "{\"model\":\"m\"," MESSAGES ",\"max_tokens\":1,\"max_completion_tokens\":1}",
@@ -142,8 +280,51 @@ static void test_faults_are_named(void **state)
         { true, "{\"model\":\"m\"}", "messages" },
         { false, "{\"model\":\"m\"}", "prompt" },
         { false, "{\"model\":\"m\",\"prompt\":[]}", "prompt" },
-        { false, "{\"model\":\"m\",\"prompt\":[\"a\",\"b\"]}", "prompt[1]" },
-        { false, "{\"model\":\"m\",\"prompt\":[1,2]}", "prompt[0]" },
+        { false, "{\"model\":\"m\",\"prompt\":[\"a\",7]}", "prompt[1]" },
+        { false, "{\"model\":\"m\",\"prompt\":[1,-2]}", "prompt[1]" },
+        { false, "{\"model\":\"m\",\"prompt\":[1,\"a\"]}", "prompt[1]" },
+        { false, "{\"model\":\"m\",\"prompt\":[[1],[]]}", "prompt[1]" },
+        { false, "{\"model\":\"m\",\"prompt\":[[1],[2]],\"n\":65}", "n" },
+        { false, "{\"model\":\"m\",\"prompt\":\"p\",\"tools\":[]}", "tools" },
+        { false, "{\"model\":\"m\",\"prompt\":\"p\",\"images\":[\"x\"]}", "images[0]" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"logprobs\":6}", "logprobs" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"logit_bias\":{\"x\":1}}", "logit_bias.x" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"logit_bias\":{\"5\":101}}", "logit_bias.5" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"repetition_penalty\":2.5}", "repetition_penalty" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"service_tier\":\"gold\"}", "service_tier" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"context_length_exceeded_behavior\":\"x\"}",
+          "context_length_exceeded_behavior" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tools\":[{\"type\":\"web\"}]}", "tools[0].type" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tools\":[{\"function\":{\"name\":\"f\"}}]}",
+          "tools[0].type" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tools\":[{\"type\":\"function\"}]}", "tools[0].function" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tools\":[{\"type\":\"function\",\"function\":{}}]}",
+          "tools[0].function.name" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tool_choice\":\"always\"}", "tool_choice" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tool_choice\":{\"type\":\"function\"}}",
+          "tool_choice.name" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tool_choice\":{\"name\":\"f\"}}",
+          "tool_choice" }, /* no tools */
+        { true, "{\"model\":\"m\"," MESSAGES ",\"tools\":[],\"functions\":[]}", "functions" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"response_format\":{\"type\":\"xml\"}}",
+          "response_format.type" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"response_format\":{\"type\":\"json_schema\"}}",
+          "response_format.json_schema" },
+        { true,
+          "{\"model\":\"m\"," MESSAGES ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}}",
+          "response_format.json_schema.schema" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"response_format\":{\"type\":\"grammar\"}}",
+          "response_format.grammar" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"reasoning_effort\":\"huge\"}", "reasoning_effort" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"reasoning_effort\":1,\"thinking\":{\"type\":\"enabled\"}}",
+          "thinking" },
+        { true, "{\"model\":\"m\"," MESSAGES ",\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":5}}",
+          "thinking.budget_tokens" },
+        { true, "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":null}]}",
+          "messages[0].content" },
+        { true,
+          "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\",\"tool_call_id\":\"c\"}]}",
+          "messages[0].tool_call_id" },
         { true, "{" MESSAGES "}", "model" },
     };
 
@@ -157,9 +338,12 @@ static void test_faults_are_named(void **state)
 
 static void test_no_memory_is_an_error(void **state)
 {
-    const char *body = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
-                       "\"text\":\"\\n\"}]}],"
-                       "\"stop\":[\"a\"],\"metadata\":{\"a\":\"b\"}}";
+    const char *body =
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+        "\"text\":\"\\n\"}]}],"
+        "\"stop\":[\"a\"],\"metadata\":{\"a\":\"b\"},\"logit_bias\":{\"1\":1},\"tools\":[{\"type\":"
+        "\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}],"
+        "\"response_format\":{\"type\":\"json_object\"}}";
     weir_err err = WEIR_NOMEM;
 
     (void)state;
@@ -180,6 +364,11 @@ int main(void)
         cmocka_unit_test_teardown(test_every_field_arrives, teardown),
         cmocka_unit_test_teardown(test_absent_and_null_are_the_same, teardown),
         cmocka_unit_test_teardown(test_completion_shapes, teardown),
+        cmocka_unit_test_teardown(test_prompts_of_tokens_and_several, teardown),
+        cmocka_unit_test_teardown(test_sampling_fields_arrive, teardown),
+        cmocka_unit_test_teardown(test_tools_and_calls_arrive, teardown),
+        cmocka_unit_test_teardown(test_the_older_shape_of_tools, teardown),
+        cmocka_unit_test_teardown(test_formats_and_reasoning_arrive, teardown),
         cmocka_unit_test_teardown(test_long_lists_grow, teardown),
         cmocka_unit_test_teardown(test_faults_are_named, teardown),
         cmocka_unit_test_teardown(test_no_memory_is_an_error, teardown),
