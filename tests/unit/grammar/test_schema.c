@@ -254,7 +254,7 @@ static void test_refusals(void **state)
         { "{\"maxLength\":100000}", WEIR_TOOLARGE, "", "\"maxLength\"" },
         { "{\"allOf\":[{\"pattern\":\"a\"},{\"pattern\":\"b\"}]}", WEIR_UNIMPLEMENTED, ".allOf[1]",
           "\"pattern\" twice" },
-        { "{\"allOf\":[{\"$ref\":\"#\"}]}", WEIR_TOOLARGE, "", "contains itself" },
+        { "{\"allOf\":[{\"$ref\":\"#\"}]}", WEIR_TOOLARGE, "", "nested too deeply" },
         { "{\"type\":\"integer\",\"minimum\":5,\"maximum\":4}", WEIR_INVALID, "", "no text at all" },
         { "{\"required\":\"a\"}", WEIR_INVALID, "", "\"required\"" },
         { "{\"properties\":{\"a\":{\"$ref\":\"#\"}},\"required\":[\"a\"]}", WEIR_INVALID, "",

@@ -176,7 +176,8 @@ static bool keyword_fits(json_t *root, json_t *schema, const char *key, json_t *
         return !json_is_object(v) || object_fits(root, schema, v);
     if (strcmp(key, "items") == 0 || strcmp(key, "prefixItems") == 0)
         return !json_is_array(v) || array_fits(root, schema, v);
-    if (strcmp(key, "$defs") != 0 && strcmp(key, "title") != 0 && strcmp(key, "description") != 0)
+    if (strcmp(key, "$defs") != 0 && strcmp(key, "title") != 0 && strcmp(key, "description") != 0 &&
+        strcmp(key, "format") != 0)
         fail_msg("the validator does not know \"%s\"", key);
     return true;
 }
