@@ -350,6 +350,54 @@ const struct tensor *safetensors_find(const struct safetensors *st, const char *
     return st->list.n ? bsearch(&wanted, st->list.items, st->list.n, sizeof wanted, compare_names) : NULL;
 }
 
+size_t safetensors_count(const struct safetensors *st)
+{
+    return st->list.n;
+}
+
+const struct tensor *safetensors_at(const struct safetensors *st, size_t i)
+{
+    return &st->list.items[i];
+}
+
+size_t safetensors_index(const struct safetensors *st, const struct tensor *t)
+{
+    return (size_t)(t - st->list.items);
+}
+
+/* madvise() takes whole pages: those that the tensor touches. It is advice: what it answers changes nothing. */
+static void advise(const struct safetensors *st, const char *prefix, int advice)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n_prefix = strlen(prefix), from = 0, to = st->list.n;
+
+    while (from < to) { /* the first that does not sort before the prefix */
+        size_t i = from + (to - from) / 2;
+        struct weir_str name = st->list.items[i].name;
+        int order = memcmp(name.ptr, prefix, name.len < n_prefix ? name.len : n_prefix);
+        if (order < 0 || (order == 0 && name.len < n_prefix))
+            from = i + 1;
+        else
+            to = i;
+    }
+    for (; from < st->list.n; from++) {
+        const struct tensor *t = &st->list.items[from];
+        if (t->name.len < n_prefix || memcmp(t->name.ptr, prefix, n_prefix) != 0)
+            return;
+        uintptr_t start = (uintptr_t)t->data & ~(page - 1);
+        madvise((void *)start, (uintptr_t)t->data + shape_bytes(t) - start, advice);
+    }
+}
+
+void safetensors_will_read(const struct safetensors *st, const char *prefix)
+{
+    advise(st, prefix, MADV_WILLNEED);
+}
+
+void safetensors_have_read(const struct safetensors *st, const char *prefix)
+{
+    advise(st, prefix, MADV_DONTNEED);
+}
+
 uint64_t safetensors_bytes(const struct safetensors *st)
 {
     return st->bytes;

@@ -28,7 +28,13 @@ struct safetensors;
 WEIR_MUST_CHECK weir_err safetensors_open(const char *dir, struct safetensors **ret, struct weir_why *why);
 void safetensors_close(struct safetensors *st); /* unmaps; takes NULL */
 const struct tensor *safetensors_find(const struct safetensors *st,
-                                      const char *name);  /* NULL: no such tensor */
+                                      const char *name); /* NULL: no such tensor */
+size_t safetensors_count(const struct safetensors *st);
+const struct tensor *safetensors_at(const struct safetensors *st, size_t i);    /* in the order of names */
+size_t safetensors_index(const struct safetensors *st, const struct tensor *t); /* of one that was found */
+/* Tells the kernel that all tensors with this prefix will be read soon, or are not needed for now. */
+void safetensors_will_read(const struct safetensors *st, const char *prefix);
+void safetensors_have_read(const struct safetensors *st, const char *prefix);
 uint64_t safetensors_bytes(const struct safetensors *st); /* of all tensors */
 /* SHA-256 over the headers and sizes: cheap, and different for any two sets of weights that are laid out differently or
  * were saved with different names. */
