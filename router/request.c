@@ -33,6 +33,7 @@ struct weir_request *weir_request_open(void)
         return NULL;
     weir_arena_init(&req->arena, WEIR_REQUEST_ARENA_MAX);
     req->msg = weir_arena_alloc(&req->arena, sizeof *req->msg);
+    req->n_forks = 1;
     if (!req->msg) {
         weir_request_close(req);
         return NULL;
@@ -42,12 +43,33 @@ struct weir_request *weir_request_open(void)
     return req;
 }
 
+struct weir_request *weir_request_fork(struct weir_request *req)
+{
+    struct weir_request *fork = weir_request_open();
+
+    if (!fork)
+        return NULL;
+    struct weir_arena arena = fork->arena;
+    Weir__V1__GenerateRequest *msg = fork->msg;
+    *msg = *req->msg;
+    *fork = *req;
+    fork->arena = arena;
+    fork->msg = msg;
+    fork->n_forks = 1;
+    fork->parent = req;
+    memset(fork->call_id, 0, sizeof fork->call_id);
+    req->n_forks++;
+    return fork;
+}
+
 void weir_request_close(struct weir_request *req)
 {
-    if (!req)
-        return;
-    weir_arena_release(&req->arena);
-    weir_free(req);
+    while (req && --req->n_forks == 0) {
+        struct weir_request *parent = req->parent;
+        weir_arena_release(&req->arena);
+        weir_free(req);
+        req = parent;
+    }
 }
 
 void weir_request_set_id(struct weir_request *req, struct weir_str from_client)

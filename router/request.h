@@ -15,7 +15,9 @@
 #define WEIR_CHOICES_MAX 128
 
 struct weir_request {
-    struct weir_arena arena;        /* owns all below */
+    struct weir_arena arena;        /* owns all below, but for what is the parent's */
+    struct weir_request *parent;    /* of a fork; held by a count */
+    uint32_t n_forks;               /* that hold this one, itself included; one thread at a time */
     Weir__V1__GenerateRequest *msg; /* checked by weir_request_check() */
     uint8_t call_id[16];            /* minted: incarnation and sequence, time-ordered */
     struct weir_str account;        /* of the API key */
@@ -30,6 +32,10 @@ struct weir_request {
 /* On the heap, with an empty message (weir__v1__generate_request__init). NULL: no memory. */
 struct weir_request *weir_request_open(void);
 void weir_request_close(struct weir_request *req); /* takes NULL */
+
+/* The same request with another input: borrows all else from `req`, which lives on until its last fork is closed.
+ * Set the input on its message before it is used. The call id is minted anew. NULL: no memory. */
+struct weir_request *weir_request_fork(struct weir_request *req);
 
 /* The one set of bounds for both APIs. WEIR_INVALID: `why` names the field as REST spells it
  * ("messages[2].role", "top_p"). */

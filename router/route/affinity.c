@@ -11,7 +11,7 @@
 #define AFFINITY_SEED 0x616666696e697479ull
 
 /* What the key was taken from: a session and a user of the same name are different keys. */
-enum source { FROM_SESSION = 1, FROM_CACHE_KEY, FROM_USER, FROM_CHAT, FROM_PROMPT };
+enum source { FROM_SESSION = 1, FROM_CACHE_KEY, FROM_USER, FROM_CHAT, FROM_PROMPT, FROM_IDS };
 
 /* The length goes in as well, so that "ab" + "c" is not "a" + "bc". */
 static uint64_t mix_bytes(uint64_t hash, const void *data, size_t len)
@@ -60,6 +60,12 @@ uint64_t weir_affinity_key(const struct weir_request *req)
     if (msg->input_case == WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT) {
         size_t room = WEIR_AFFINITY_PROMPT_MAX;
         return mix_head(weir_hash_mix(hash, FROM_PROMPT), msg->prompt, &room);
+    }
+    if (msg->input_case == WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT_IDS && msg->prompt_ids) {
+        size_t n_max = WEIR_AFFINITY_PROMPT_MAX / sizeof *msg->prompt_ids->ids;
+        size_t n = msg->prompt_ids->n_ids < n_max ? msg->prompt_ids->n_ids : n_max;
+        return mix_bytes(weir_hash_mix(hash, FROM_IDS), msg->prompt_ids->ids,
+                         n * sizeof *msg->prompt_ids->ids);
     }
     return hash;
 }

@@ -47,7 +47,7 @@ struct rpc {
     uint64_t arrived_ns, created_s, first_token_ns;
     char id[48];
     char *model;
-    bool perf;
+    bool perf, ids; /* asked for: perf_metrics, return_token_ids */
 };
 
 /* ---- sending: any thread ---- */
@@ -152,39 +152,94 @@ static void on_started(void *ctx, const struct weir_call_started *started)
     (void)!send_event(r, &event); /* the outbox is empty yet; a failure shows at the first delta */
 }
 
-/* protobuf-c strings end at a NUL, so one in the text is told as U+FFFD. */
-static char *copy_text(ProtobufCBinaryData text)
+/* protobuf-c strings end at a NUL, so one in the text is told as U+FFFD. NULL: no memory. */
+static char *copy_text(struct weir_arena *arena, ProtobufCBinaryData text)
 {
-    struct weir_buf buf;
+    size_t n_nul = 0, n = 0;
 
-    weir_buf_init(&buf, 0);
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.data[i])
-            weir_buf_addc(&buf, (char)text.data[i]);
-        else
-            weir_buf_adds(&buf, "\xef\xbf\xbd");
+    for (size_t i = 0; i < text.len; i++)
+        n_nul += text.data[i] == 0;
+    char *copy = weir_arena_alloc(arena, text.len + 2 * n_nul + 1);
+    for (size_t i = 0; copy && i < text.len; i++) {
+        if (text.data[i]) {
+            copy[n++] = (char)text.data[i];
+        } else {
+            memcpy(copy + n, "\xef\xbf\xbd", 3);
+            n += 3;
+        }
     }
-    const char *copy = weir_buf_cstr(&buf);
-    char *ret = copy ? weir_strdup(copy) : NULL;
-    weir_buf_release(&buf);
-    return ret;
+    if (copy)
+        copy[n] = '\0';
+    return copy;
+}
+
+static bool copy_calls(struct weir_arena *arena, const Weir__Fabric__V1__Delta *from, Weir__V1__Delta *to)
+{
+    if (from->n_tool_calls == 0)
+        return true;
+    to->tool_calls = weir_arena_alloc(arena, from->n_tool_calls * sizeof *to->tool_calls);
+    for (size_t i = 0; to->tool_calls && i < from->n_tool_calls; i++) {
+        Weir__V1__ToolCallDelta *call = weir_arena_alloc(arena, sizeof *call);
+        if (!call)
+            return false;
+        weir__v1__tool_call_delta__init(call);
+        call->index = from->tool_calls[i]->index;
+        call->id = from->tool_calls[i]->id;
+        call->name = copy_text(arena, from->tool_calls[i]->name);
+        call->arguments = copy_text(arena, from->tool_calls[i]->arguments);
+        if (!call->name || !call->arguments)
+            return false;
+        to->tool_calls[to->n_tool_calls++] = call;
+    }
+    return to->tool_calls != NULL;
+}
+
+static bool send_delta_with(struct rpc *r, const Weir__Fabric__V1__Delta *delta, struct weir_arena *arena)
+{
+    Weir__V1__GenerateEvent event = WEIR__V1__GENERATE_EVENT__INIT;
+    Weir__V1__Delta message = WEIR__V1__DELTA__INIT;
+    Weir__V1__PromptInfo prompt = WEIR__V1__PROMPT_INFO__INIT;
+
+    message.choice = delta->choice;
+    message.text = copy_text(arena, delta->text);
+    message.reasoning = copy_text(arena, delta->reasoning);
+    message.raw = copy_text(arena, delta->raw);
+    message.n_logprobs = delta->n_logprobs;
+    message.logprobs = delta->logprobs;
+    if (r->ids) {
+        message.n_token_ids = delta->n_ids;
+        message.token_ids = delta->ids;
+    }
+    if (delta->prompt) {
+        prompt.n_ids = delta->prompt->n_ids;
+        prompt.ids = delta->prompt->ids;
+        prompt.text = copy_text(arena, delta->prompt->text);
+        message.prompt = &prompt;
+    }
+    if (!message.text || !message.reasoning || !message.raw || !prompt.text ||
+        !copy_calls(arena, delta, &message))
+        return false;
+    event.event_case = WEIR__V1__GENERATE_EVENT__EVENT_DELTA;
+    event.delta = &message;
+    return send_event(r, &event);
 }
 
 static bool send_delta(struct rpc *r, const Weir__Fabric__V1__Delta *delta)
 {
-    Weir__V1__GenerateEvent event = WEIR__V1__GENERATE_EVENT__INIT;
-    Weir__V1__Delta message = WEIR__V1__DELTA__INIT;
-    char *text = copy_text(delta->text);
+    struct weir_arena arena;
 
-    message.choice = delta->choice;
-    message.text = text;
-    message.n_logprobs = delta->n_logprobs;
-    message.logprobs = delta->logprobs;
-    event.event_case = WEIR__V1__GENERATE_EVENT__EVENT_DELTA;
-    event.delta = &message;
-    bool sent = text && send_event(r, &event);
-    weir_free(text);
+    weir_arena_init(&arena, 0);
+    bool sent = send_delta_with(r, delta, &arena);
+    weir_arena_release(&arena);
     return sent;
+}
+
+/* Half a character, or text that may become a stop string or a call: nothing to say yet. */
+static bool is_silent(const struct rpc *r, const Weir__Fabric__V1__Delta *delta)
+{
+    return delta->text.len == 0 && delta->reasoning.len == 0 && delta->raw.len == 0 &&
+           delta->n_logprobs == 0 && delta->n_tool_calls == 0 && !delta->prompt &&
+           !(r->ids && delta->n_ids > 0);
 }
 
 static bool send_finished(struct rpc *r, const Weir__Fabric__V1__Delta *delta)
@@ -202,7 +257,7 @@ static bool send_finished(struct rpc *r, const Weir__Fabric__V1__Delta *delta)
 static bool on_delta(void *ctx, const Weir__Fabric__V1__Delta *delta)
 {
     struct rpc *r = ctx;
-    bool sent = delta->text.len == 0 && delta->n_logprobs == 0 ? true : send_delta(r, delta);
+    bool sent = is_silent(r, delta) || send_delta(r, delta);
 
     if (sent && delta->finish != WEIR__V1__FINISH_REASON__FINISH_NONE)
         sent = send_finished(r, delta);
@@ -270,6 +325,7 @@ static void run_start(struct weir_task *task)
     r->arrived_ns = req->arrived_ns;
     r->created_s = req->created_s;
     r->perf = req->msg->perf_metrics;
+    r->ids = req->msg->return_token_ids;
     r->model = weir_strdup(req->msg->model);
     if (!r->model) {
         weir_request_close(req);

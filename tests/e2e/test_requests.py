@@ -33,7 +33,7 @@ def post(fleet, router, body, path="/v1/chat/completions", headers=None, connect
     ({"n": 0}, "n"), ({"n": 129}, "n"), ({"stop": ["a"] * 5}, "stop"), ({"stop": [""]}, "stop[0]"), ({"stop": 3}, "stop"),
     ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": -1}, "max_tokens"),
     ({"max_completion_tokens": 3}, "max_completion_tokens"), ({"seed": "x"}, "seed"),
-    ({"logprobs": 3}, "logprobs"), ({"top_logprobs": 2}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 6}, "top_logprobs"),
+    ({"logprobs": 6}, "logprobs"), ({"top_logprobs": 2}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 6}, "top_logprobs"),
     ({"stream": "yes"}, "stream"), ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"user": 7}, "user"), ({"metadata": {"a": 1}}, "metadata.a"), ({"tepmerature": 1}, "tepmerature"),
 ])
