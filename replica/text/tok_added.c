@@ -126,6 +126,49 @@ static size_t spaces_behind(struct weir_str text, size_t at)
     return at;
 }
 
+bool tok_in_span(const struct tok_run *run, struct weir_str slice)
+{
+    size_t lo = 0, hi = run->n_spans;
+
+    if (hi == 0 || slice.ptr < run->text.ptr || slice.ptr >= run->text.ptr + run->text.len)
+        return false;
+    size_t begin = (size_t)(slice.ptr - run->text.ptr);
+    while (lo < hi) { /* the first span that ends behind the slice's begin */
+        size_t middle = lo + (hi - lo) / 2;
+        if (run->spans[middle].end > begin)
+            hi = middle;
+        else
+            lo = middle + 1;
+    }
+    return lo < run->n_spans && run->spans[lo].begin < begin + slice.len;
+}
+
+static size_t count_special(const struct tok_trie *trie, struct tok_run *run, struct weir_str text,
+                            bool *ret_in_span)
+{
+    size_t n = 0, end;
+
+    for (size_t at = 0; at < text.len; at++) {
+        uint32_t found = longest_at(trie, text, at, &end);
+        if (found == 0 || !run->tok->added[found - 1].special)
+            continue;
+        n++;
+        *ret_in_span = *ret_in_span || tok_in_span(run, (struct weir_str){ text.ptr + at, end - at });
+    }
+    return n;
+}
+
+bool tok_added_hides(struct tok_run *run, struct weir_str slice, struct weir_str normalized)
+{
+    const struct weir_tokenizer *tok = run->tok;
+    bool in_span = false;
+
+    if (!tok->norm_trie.any || !tok_in_span(run, slice))
+        return false;
+    size_t n_written = count_special(&tok->norm_as_written, run, slice, &in_span);
+    return in_span || count_special(&tok->norm_trie, run, normalized, &in_span) > n_written;
+}
+
 bool tok_added_scan(struct tok_run *run, const struct tok_trie *trie, struct weir_str text, bool is_first,
                     bool (*rest)(struct tok_run *run, struct weir_str slice, bool is_first))
 {
@@ -140,6 +183,10 @@ bool tok_added_scan(struct tok_run *run, const struct tok_trie *trie, struct wei
         }
         const struct tok_added *added = &run->tok->added[found - 1];
         size_t start = at;
+        if (added->special && tok_in_span(run, (struct weir_str){ text.ptr + start, end - start })) {
+            at++; /* another may begin within, behind the span */
+            continue;
+        }
         at = end;
         if ((added->special && !run->parse_special) ||
             (added->single_word && (word_before(text, start) || word_behind(text, end))))
@@ -246,7 +293,8 @@ static weir_err check_added(struct tok_load *ld, const struct tok_added *added)
     return WEIR_OK;
 }
 
-static weir_err index_into(struct tok_load *ld, struct tok_trie *trie, bool normalized)
+/* as_written: the normalized ones' own spelling. */
+static weir_err index_into(struct tok_load *ld, struct tok_trie *trie, bool normalized, bool as_written)
 {
     struct weir_tokenizer *tok = ld->tok;
     struct weir_str *keys = weir_arena_alloc0(&ld->scratch, ((size_t)tok->n_added + 1) * sizeof *keys);
@@ -259,7 +307,7 @@ static weir_err index_into(struct tok_load *ld, struct tok_trie *trie, bool norm
         struct weir_str key = tok->added[i].content;
         if (tok->added[i].normalized != normalized)
             continue;
-        if (normalized && !tok_normalize(&run, key, &key))
+        if (normalized && !as_written && !tok_normalize(&run, key, &key))
             err = run.err;
         char *kept = err == WEIR_OK ? weir_arena_strndup(&ld->scratch, key.ptr, key.len) : NULL;
         if (err == WEIR_OK && !kept)
@@ -296,8 +344,10 @@ weir_err tok_index_added(struct tok_load *ld)
         tok->added_1[tok->added[i].id] = i + 1;
     }
     if (err == WEIR_OK)
-        err = index_into(ld, &tok->raw_trie, /* normalized= */ false);
+        err = index_into(ld, &tok->raw_trie, /* normalized= */ false, /* as_written= */ false);
     if (err == WEIR_OK)
-        err = index_into(ld, &tok->norm_trie, /* normalized= */ true);
+        err = index_into(ld, &tok->norm_trie, /* normalized= */ true, /* as_written= */ false);
+    if (err == WEIR_OK && tok->n_norm > 0)
+        err = index_into(ld, &tok->norm_as_written, /* normalized= */ true, /* as_written= */ true);
     return err;
 }

@@ -303,7 +303,7 @@ bool tok_bpe(struct tok_run *run, struct weir_str piece)
         return true;
     if (tok->ignore_merges && piece.len <= tok->n_key_max) {
         int32_t id = tok_map_find(&tok->map, tok->keys, piece);
-        if (id >= 0)
+        if (id >= 0 && (run->n_spans == 0 || !weir_token_is_special(tok, id))) /* [T3] */
             return tok_emit(run, (uint32_t)id);
     }
     return tok->byte_level ? bpe_bytes(run, piece) : bpe_chars(run, piece);

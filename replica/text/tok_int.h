@@ -221,6 +221,7 @@ struct weir_tokenizer {
     uint32_t n_added;
     uint32_t *added_1; /* by id: index in `added` + 1 */
     struct tok_trie raw_trie, norm_trie;
+    struct tok_trie norm_as_written; /* the normalized ones by their spelling; empty without a normalizer */
 
     int32_t begin[TOK_BEGIN_MAX]; /* ids in front of a text */
     uint32_t n_begin;
@@ -237,6 +238,9 @@ struct tok_sym {
 struct tok_run {
     const struct weir_tokenizer *tok;
     bool parse_special;
+    struct weir_str text;          /* the whole, where spans are given */
+    const struct weir_span *spans; /* parts of it that hold no special token */
+    size_t n_spans;
     weir_err err; /* set once; stops everything */
     const char *err_text;
 
@@ -268,6 +272,10 @@ bool tok_normalize(struct tok_run *run, struct weir_str text, struct weir_str *r
 /* ---- added tokens (tok_added.c) ---- */
 WEIR_MUST_CHECK weir_err tok_trie_init(struct tok_trie *trie, size_t n_bytes, struct weir_arena *arena);
 void tok_trie_add(struct tok_trie *trie, struct weir_str key, uint32_t i_added);
+/* Does the slice of the run's text overlap a span? Of any other text: no. */
+bool tok_in_span(const struct tok_run *run, struct weir_str slice);
+/* Does a normalized special token, as written or only once the slice is normalized, lie in a span? */
+bool tok_added_hides(struct tok_run *run, struct weir_str slice, struct weir_str normalized);
 /* Cuts `text` at the trie's tokens: emits their ids and calls `rest` for what is between. */
 bool tok_added_scan(struct tok_run *run, const struct tok_trie *trie, struct weir_str text, bool is_first,
                     bool (*rest)(struct tok_run *run, struct weir_str slice, bool is_first));

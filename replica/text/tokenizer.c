@@ -2,7 +2,8 @@
  *
  * The text is checked to be UTF-8 here, once; everything behind relies on it, and every step keeps it so.
  *   [T1] At most n_max ids are ever made: the text is left where it has too many.
- *   [T2] A tokenizer is only read while it is used, but for `whole` (tok_int.h). */
+ *   [T2] A tokenizer is only read while it is used, but for `whole` (tok_int.h).
+ *   [T3] No special token is found that has a byte within a span of somebody's own words. */
 #include "replica/text/tok_int.h"
 
 #include <string.h>
@@ -67,15 +68,27 @@ static bool encode_rest(struct tok_run *run, struct weir_str slice, bool is_firs
     return tok_pre(run, 0, slice, is_first);
 }
 
-/* Between the added tokens as written: normalize, then look for those that are normalized too. */
-static bool normalize_rest(struct tok_run *run, struct weir_str slice, bool is_first)
+static bool normalize_only(struct tok_run *run, struct weir_str slice, bool is_first)
 {
     struct weir_str text;
 
-    if (run->tok->n_norm == 0)
-        return tok_added_scan(run, &run->tok->norm_trie, slice, is_first, encode_rest);
-    return tok_normalize(run, slice, &text) &&
-           tok_added_scan(run, &run->tok->norm_trie, text, is_first, encode_rest);
+    return tok_normalize(run, slice, &text) && encode_rest(run, text, is_first);
+}
+
+/* Between the added tokens as written: normalize, then look for those that are normalized too. A span does not
+ * survive normalizing, so a slice where somebody's own words spell such a token is cut at the others first [T3]. */
+static bool normalize_rest(struct tok_run *run, struct weir_str slice, bool is_first)
+{
+    const struct weir_tokenizer *tok = run->tok;
+    struct weir_str text;
+
+    if (tok->n_norm == 0)
+        return tok_added_scan(run, &tok->norm_trie, slice, is_first, encode_rest);
+    if (!tok_normalize(run, slice, &text))
+        return false;
+    if (tok_added_hides(run, slice, text))
+        return tok_added_scan(run, &tok->norm_as_written, slice, is_first, normalize_only);
+    return tok_added_scan(run, &tok->norm_trie, text, is_first, encode_rest);
 }
 
 static weir_err run_text(struct tok_run *run, struct weir_str text, bool add_bos, struct weir_arena *arena,
@@ -98,9 +111,10 @@ static weir_err run_text(struct tok_run *run, struct weir_str text, bool add_bos
     return WEIR_OK;
 }
 
-weir_err weir_tokenize(const struct weir_tokenizer *tok, struct weir_str text, bool parse_special,
-                       bool add_bos, size_t n_max, struct weir_arena *arena, struct weir_tokens *ret,
-                       struct weir_why *why)
+static weir_err tokenize(const struct weir_tokenizer *tok, struct weir_str text,
+                         const struct weir_span *spans, size_t n_spans, bool parse_special, bool add_bos,
+                         size_t n_max, struct weir_arena *arena, struct weir_tokens *ret,
+                         struct weir_why *why)
 {
     struct tok_run run;
 
@@ -110,12 +124,42 @@ weir_err weir_tokenize(const struct weir_tokenizer *tok, struct weir_str text, b
         return weir_fail(why, WEIR_INVALID, "the text is not UTF-8");
     tok_run_init(&run, tok, text.len);
     run.parse_special = parse_special;
+    run.text = text;
+    run.spans = spans;
+    run.n_spans = n_spans;
     run.n_max = n_max;
     weir_err err = run_text(&run, text, add_bos, arena, ret);
     if (err != WEIR_OK)
         weir_fail(why, err, "%s", run.err_text);
     tok_run_release(&run);
     return err;
+}
+
+weir_err weir_tokenize(const struct weir_tokenizer *tok, struct weir_str text, bool parse_special,
+                       bool add_bos, size_t n_max, struct weir_arena *arena, struct weir_tokens *ret,
+                       struct weir_why *why)
+{
+    return tokenize(tok, text, NULL, 0, parse_special, add_bos, n_max, arena, ret, why);
+}
+
+static bool in_order(const struct weir_span *spans, size_t n, size_t len)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < n; at = spans[i++].end)
+        if (spans[i].begin < at || spans[i].end < spans[i].begin || spans[i].end > len)
+            return false;
+    return true;
+}
+
+weir_err weir_tokenizer_encode_spans(const struct weir_tokenizer *tok, struct weir_str text,
+                                     const struct weir_span *spans, size_t n_spans, bool add_bos,
+                                     size_t n_max, struct weir_arena *arena, struct weir_tokens *ret,
+                                     struct weir_why *why)
+{
+    if (!in_order(spans, n_spans, text.len))
+        return weir_fail(why, WEIR_INVALID, "the spans are not in order, or pass the text's end");
+    return tokenize(tok, text, spans, n_spans, /* parse_special= */ true, add_bos, n_max, arena, ret, why);
 }
 
 /* ---- questions ---- */

@@ -32,9 +32,10 @@ WEIR_MUST_CHECK weir_err weir_tokenize(const struct weir_tokenizer *tok, struct 
                                        struct weir_arena *arena, struct weir_tokens *ret,
                                        struct weir_why *why);
 
-/* The same for a text of which parts are somebody's own words (weir_template_render_spans tells which): an added
- * token that has a byte within a span stays text, special or not; all others are found, as parse_special does.
- * The spans are in order and do not overlap; WEIR_INVALID when they are not, or pass the text's end. */
+/* The same for a text of which parts are somebody's own words (weir_template_render_spans tells which): a special
+ * token that has a byte within a span stays text; all others are found, as parse_special does. Added tokens that are
+ * not special (runs of spaces, tags) are text anyway and are always found. The spans are in order and do not overlap;
+ * WEIR_INVALID when they are not, or pass the text's end. */
 struct weir_span {
     size_t begin, end; /* bytes */
 };

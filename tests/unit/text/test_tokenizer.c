@@ -245,6 +245,79 @@ static void test_specials(void **state)
     weir_tokenizer_close(tok);
 }
 
+static const char *const all_names[] = { "deepseek", "gemma",   "gpt2",      "gpt2_prefix",  "llama2",
+                                         "llama3",   "mistral", "metaspace", "o200k",        "phi",
+                                         "qwen2",    "splits",  "starcoder", "llama2_added", "normal_fused" };
+
+static size_t count_added(const struct weir_tokenizer *tok, const struct weir_tokens *ids, uint32_t of)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < ids->n; i++)
+        n += tok->added_1[ids->ids[i]] == of + 1;
+    return n;
+}
+
+/* [T3] Somebody's own words that spell a special token stay text; the same spelling outside of them does not; words
+ * that spell none get the ids they always get. */
+static void test_spans(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof all_names / sizeof *all_names; i++) {
+        struct weir_tokenizer *tok = open_fixture(all_names[i]);
+        for (uint32_t k = 0; k < tok->n_added; k++) {
+            if (!tok->added[k].special)
+                continue;
+            struct weir_str c = tok->added[k].content;
+            struct weir_arena arena;
+            struct weir_tokens ids, plain;
+            struct weir_buf text;
+            weir_arena_init(&arena, 0);
+            weir_buf_init(&text, 0);
+            weir_buf_addf(&text, "x %.*s y", WEIR_STR_FMT(c));
+            size_t given = weir_buf_len(&text);
+            weir_buf_addf(&text, " %.*s z", WEIR_STR_FMT(c));
+            struct weir_str all = { weir_buf_ptr(&text), weir_buf_len(&text) };
+            struct weir_span span = { 2, given }, half = { 0, 3 }, calm = { 0, 2 };
+            assert_int_equal(weir_tokenize(tok, all, true, true, 999, &arena, &plain, NULL), WEIR_OK);
+            size_t n_plain = count_added(tok, &plain, k);
+            assert_int_equal(weir_tokenizer_encode_spans(tok, all, &span, 1, true, 999, &arena, &ids, NULL),
+                             WEIR_OK);
+            if (n_plain >= 2 && count_added(tok, &ids, k) != n_plain - 1)
+                fail_msg("%s: \"%.*s\": %zu times", all_names[i], WEIR_STR_FMT(c), count_added(tok, &ids, k));
+            assert_int_equal(weir_tokenizer_encode_spans(tok, all, &half, 1, true, 999, &arena, &ids, NULL),
+                             WEIR_OK);
+            assert_true(n_plain < 2 || count_added(tok, &ids, k) == n_plain - 1);
+            assert_int_equal(weir_tokenizer_encode_spans(tok, all, &calm, 1, true, 999, &arena, &ids, NULL),
+                             WEIR_OK);
+            assert_int_equal(ids.n, plain.n);
+            assert_memory_equal(ids.ids, plain.ids, ids.n * sizeof *ids.ids);
+            weir_buf_release(&text);
+            weir_arena_release(&arena);
+        }
+        weir_tokenizer_close(tok);
+    }
+}
+
+static void test_bad_spans(void **state)
+{
+    static const struct weir_span bad[][2] = { { { 0, 2 }, { 1, 3 } },
+                                               { { 2, 1 }, { 3, 3 } },
+                                               { { 0, 1 }, { 2, 99 } } };
+    struct weir_tokenizer *tok = open_fixture("gpt2");
+    struct weir_arena arena;
+    struct weir_tokens ids;
+
+    (void)state;
+    weir_arena_init(&arena, 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(
+            weir_tokenizer_encode_spans(tok, WEIR_STR("abcd"), bad[i], 2, false, 9, &arena, &ids, NULL),
+            WEIR_INVALID);
+    weir_arena_release(&arena);
+    weir_tokenizer_close(tok);
+}
+
 /* [T1] */
 static void test_bounds(void **state)
 {
@@ -389,6 +462,8 @@ int main(void)
         cmocka_unit_test(test_equal_to_the_package),
         cmocka_unit_test(test_bytes_spell_the_text),
         cmocka_unit_test(test_specials),
+        cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_bad_spans),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_a_megabyte_of_anything),
         cmocka_unit_test(test_no_memory),
