@@ -32,6 +32,7 @@ struct ctl {
     /* global options */
     const char *etcd, *source, *admin, *fleet_file, *output, *prefix;
     const char *ca_file, *cert_file, *key_file, *user;
+    const char *admin_token, *admin_ca, *admin_cert, *admin_key;
     bool json;
     /* defaults of chat's options, from the environment and --fleet */
     const char *key, *router, *model;
@@ -47,8 +48,11 @@ struct ctl_command {
     int n_operands_max;
     enum ctl_exit (*run)(struct ctl *ctl, int n_operands, char **operands);
 };
-extern const struct ctl_command ctl_key_create, ctl_key_list, ctl_key_delete, ctl_fleet, ctl_model_list,
-    ctl_chat;
+extern const struct ctl_command ctl_account_create, ctl_account_get, ctl_account_list, ctl_account_update,
+    ctl_account_suspend, ctl_account_resume, ctl_key_create, ctl_key_list, ctl_key_delete, ctl_model_create,
+    ctl_model_get, ctl_model_list, ctl_model_update, ctl_model_delete, ctl_fleet, ctl_chat, ctl_completion;
+extern const struct ctl_command *const ctl_commands[]; /* ends with NULL */
+extern const char *const ctl_global_names[]; /* the global options, for completion; ends with NULL */
 
 /* options.c: reads the command line, the environment and the fleet file. Returns NULL when all is said
  * already

@@ -9,8 +9,25 @@
 #include "base/log.h"
 #include "ctl/ctl.h"
 
-static const struct ctl_command *const commands[] = {
-    &ctl_chat, &ctl_fleet, &ctl_model_list, &ctl_key_create, &ctl_key_list, &ctl_key_delete, NULL,
+const struct ctl_command *const ctl_commands[] = {
+    &ctl_chat,
+    &ctl_fleet,
+    &ctl_account_create,
+    &ctl_account_get,
+    &ctl_account_list,
+    &ctl_account_update,
+    &ctl_account_suspend,
+    &ctl_account_resume,
+    &ctl_key_create,
+    &ctl_key_list,
+    &ctl_key_delete,
+    &ctl_model_create,
+    &ctl_model_get,
+    &ctl_model_list,
+    &ctl_model_update,
+    &ctl_model_delete,
+    &ctl_completion,
+    NULL,
 };
 
 enum ctl_exit ctl_fail(weir_err err, const char *fmt, ...)
@@ -71,7 +88,7 @@ int main(int argc, char **argv)
     weir_arena_init(&ctl.arena, /* limit_bytes= */ 0);
     weir_log_setup(WEIR_LOG_WARN, WEIR_LOG_AUTO, "ctl", "");
     const struct ctl_command *command =
-        ctl_options_read(&ctl, commands, argc, argv, &n_operands, &operands, &code);
+        ctl_options_read(&ctl, ctl_commands, argc, argv, &n_operands, &operands, &code);
     if (command)
         code = command->run(&ctl, n_operands, operands);
     weir_arena_release(&ctl.arena);

@@ -37,7 +37,8 @@ static void help_all(const struct ctl_command *const *commands, const struct ctl
     printf("\noptions:\n");
     print_options(globals);
     printf("  %-28s %s\n", "--help, --version", "this text; the version");
-    printf("\nenvironment: WEIR_ETCD (as --etcd), WEIR_API_KEY (as --key of chat), WEIR_ETCD_PASSWORD\n"
+    printf("\nenvironment: WEIR_ETCD (as --etcd), WEIR_API_KEY (as --key of chat), WEIR_ADMIN_TOKEN (as\n"
+           "--admin-token), WEIR_ETCD_PASSWORD\n"
            "Options win over the environment, that over the fleet file.\n"
            "exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 etcd or a router does not answer\n");
 }
@@ -138,7 +139,7 @@ static bool has_word(int argc, char **argv, const char *a, const char *b)
     return false;
 }
 
-/* ---- the fleet file: {"api_key", "etcd", "routers":[{"rest","admin"}], "replicas":[{"model"}]} ---- */
+/* ---- the fleet file: {"api_key", "admin_token", "etcd", "routers":[{"rest","admin"}], "replicas":[{"model"}]} ---- */
 
 static void take_default(struct ctl *ctl, struct weir_json *j, const char **slot)
 {
@@ -181,6 +182,8 @@ static enum ctl_exit read_fleet_file(struct ctl *ctl)
         while (weir_json_key(&j, &key)) {
             if (weir_str_eq(key, "api_key"))
                 take_default(ctl, &j, &ctl->key);
+            else if (weir_str_eq(key, "admin_token"))
+                take_default(ctl, &j, &ctl->admin_token);
             else if (weir_str_eq(key, "etcd"))
                 take_default(ctl, &j, &ctl->etcd);
             else if (weir_str_eq(key, "routers"))
@@ -198,6 +201,7 @@ static enum ctl_exit read_fleet_file(struct ctl *ctl)
 static enum ctl_exit fill_defaults(struct ctl *ctl)
 {
     const char *env_etcd = getenv("WEIR_ETCD"), *env_key = getenv("WEIR_API_KEY");
+    const char *env_token = getenv("WEIR_ADMIN_TOKEN");
     if (ctl->etcd && ctl->source)
         return ctl_usage("--etcd and --source say the same thing: give one");
     if (ctl->output && strcmp(ctl->output, "text") != 0 && strcmp(ctl->output, "json") != 0)
@@ -207,6 +211,8 @@ static enum ctl_exit fill_defaults(struct ctl *ctl)
         ctl->etcd = env_etcd;
     if (!ctl->key && env_key && *env_key)
         ctl->key = env_key;
+    if (!ctl->admin_token && env_token && *env_token)
+        ctl->admin_token = env_token;
     if (!ctl->prefix)
         ctl->prefix = "/weir/";
     if (ctl->prefix[0] == '\0' || ctl->prefix[strlen(ctl->prefix) - 1] != '/' ||
@@ -223,6 +229,10 @@ static enum ctl_exit fill_defaults(struct ctl *ctl)
     return CTL_OK;
 }
 
+const char *const ctl_global_names[] = { "etcd",       "source",    "etcd-ca", "etcd-cert",   "etcd-key",
+                                         "etcd-user",  "prefix",    "admin",   "admin-token", "admin-ca",
+                                         "admin-cert", "admin-key", "fleet",   "output",      NULL };
+
 const struct ctl_command *ctl_options_read(struct ctl *ctl, const struct ctl_command *const *commands,
                                            int argc, char **argv, int *ret_n_operands, char ***ret_operands,
                                            enum ctl_exit *ret_exit)
@@ -235,7 +245,11 @@ const struct ctl_command *ctl_options_read(struct ctl *ctl, const struct ctl_com
         { "etcd-key", "FILE", "its key", &ctl->key_file },
         { "etcd-user", "NAME", "etcd's user; password in WEIR_ETCD_PASSWORD", &ctl->user },
         { "prefix", "PREFIX", "what the fleet's keys start with (default /weir/)", &ctl->prefix },
-        { "admin", "HOST:PORT", "a router's admin address, for the live load", &ctl->admin },
+        { "admin", "HOST:PORT", "a router's admin address (default: the first router's)", &ctl->admin },
+        { "admin-token", "TOKEN", "the routers' --admin-token", &ctl->admin_token },
+        { "admin-ca", "FILE", "who signs the admin listener's certificate (TLS)", &ctl->admin_ca },
+        { "admin-cert", "FILE", "client certificate for it", &ctl->admin_cert },
+        { "admin-key", "FILE", "its key", &ctl->admin_key },
         { "fleet", "FILE", "fleet.json of ./dev up: defaults for all addresses", &ctl->fleet_file },
         { "output", "text|json", "also -o", &ctl->output },
         { NULL, NULL, NULL, NULL },

@@ -251,3 +251,16 @@ weir_err weir_discovery_read(const struct weir_discovery_opts *opts, const char 
     source_release(&src);
     return rc;
 }
+
+weir_err weir_discovery_get(const struct weir_discovery_opts *opts, struct weir_str key,
+                            struct weir_buf *value, int64_t *ret_mod_revision, struct weir_why *why)
+{
+    struct source src;
+    weir_err rc = source_init(&src, opts->source, why);
+    if (rc == WEIR_OK && src.file)
+        rc = weir_fail(why, WEIR_UNIMPLEMENTED, "%s is a static file: edit it instead", src.file);
+    if (rc == WEIR_OK)
+        rc = etcd_call_get(opts, &src, key, value, ret_mod_revision, why);
+    source_release(&src);
+    return rc;
+}

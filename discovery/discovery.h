@@ -84,6 +84,11 @@ WEIR_MUST_CHECK weir_err weir_discovery_txn(const struct weir_discovery_opts *op
 WEIR_MUST_CHECK weir_err weir_discovery_read(const struct weir_discovery_opts *opts, const char *prefix,
                                              const struct weir_disc_snapshot **ret, struct weir_why *why);
 
+/* One key's value, appended to `value`, and what a condition on it has to say. WEIR_NOTFOUND: it does not exist. */
+WEIR_MUST_CHECK weir_err weir_discovery_get(const struct weir_discovery_opts *opts, struct weir_str key,
+                                            struct weir_buf *value, int64_t *ret_mod_revision,
+                                            struct weir_why *why);
+
 /* ---- the records under the prefix, as JSON values ----
  * <prefix>replicas/<model>/<id>
  * {"id","model","grpc":"host:port","admin":"host:port","incarnation":"hex","started":s} <prefix>routers/<id>

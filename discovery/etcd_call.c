@@ -203,3 +203,26 @@ weir_err etcd_call_read(const struct weir_discovery_opts *opts, const struct sou
     session_close(&s);
     return rc;
 }
+
+weir_err etcd_call_get(const struct weir_discovery_opts *opts, const struct source *src, struct weir_str key,
+                       struct weir_buf *value, int64_t *ret_mod_revision, struct weir_why *why)
+{
+    struct session s;
+    weir_err rc = session_open(&s, opts, src, why);
+    if (rc == WEIR_OK)
+        rc = authenticate(&s);
+    if (rc == WEIR_OK) {
+        etcd_request_get(&s.body, key);
+        rc = send_anywhere(&s, "/v3/kv/range", /* is_write= */ false);
+    }
+    if (rc == WEIR_OK && s.msg.n_kvs == 0)
+        rc = weir_fail(why, WEIR_NOTFOUND, "etcd has no %.*s", WEIR_STR_FMT(key));
+    if (rc == WEIR_OK) {
+        weir_buf_add(value, s.msg.kvs[0].value.ptr, s.msg.kvs[0].value.len);
+        *ret_mod_revision = s.msg.kvs[0].mod_revision;
+        if (value->failed)
+            rc = weir_fail(why, WEIR_NOMEM, "etcd: no memory for a value");
+    }
+    session_close(&s);
+    return rc;
+}

@@ -12,5 +12,8 @@ WEIR_MUST_CHECK weir_err etcd_call_txn(const struct weir_discovery_opts *opts, c
 WEIR_MUST_CHECK weir_err etcd_call_read(const struct weir_discovery_opts *opts, const struct source *src,
                                         const char *prefix, const struct weir_disc_snapshot **ret,
                                         struct weir_why *why);
+WEIR_MUST_CHECK weir_err etcd_call_get(const struct weir_discovery_opts *opts, const struct source *src,
+                                       struct weir_str key, struct weir_buf *value, int64_t *ret_mod_revision,
+                                       struct weir_why *why);
 
 #endif

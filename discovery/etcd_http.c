@@ -124,6 +124,8 @@ static bool set_options(struct etcd_call *call, const struct etcd_call_spec *spe
     if (ok && spec->body.ptr)
         ok = curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)spec->body.len) == CURLE_OK &&
              curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, spec->body.ptr) == CURLE_OK;
+    if (ok && spec->method)
+        ok = curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, spec->method) == CURLE_OK;
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, call->headers);
     curl_easy_setopt(e, CURLOPT_PRIVATE, call);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_bytes);
@@ -277,10 +279,12 @@ static bool on_waiter_data(void *ctx, const char *data, size_t len)
     return w->on_data(w->ctx, (int)status, data, len);
 }
 
-static weir_err run_blocking(const struct etcd_call_spec *spec, struct waiter *w)
+static weir_err run_blocking(const struct etcd_call_spec *spec, const struct etcd_http_opts *tls,
+                             struct waiter *w)
 {
+    static const struct etcd_http_opts plain;
     struct etcd_http *http;
-    weir_err rc = etcd_http_open(&(struct etcd_http_opts){ 0 }, &http, w->why);
+    weir_err rc = etcd_http_open(tls ? tls : &plain, &http, w->why);
     if (rc != WEIR_OK)
         return rc;
     w->call = etcd_call_open(http, spec);
@@ -302,7 +306,7 @@ weir_err weir_http_get(const char *url, uint32_t timeout_ms, struct weir_buf *bo
     struct etcd_call_spec spec = {
         .url = url, .timeout_ms = timeout_ms, .body_max = body->limit, .on_done = on_waiter_done, .ctx = &w
     };
-    weir_err rc = run_blocking(&spec, &w);
+    weir_err rc = run_blocking(&spec, /* tls= */ NULL, &w);
     if (rc == WEIR_OK && body->failed)
         rc = weir_fail(why, WEIR_NOMEM, "http: no memory for the reply");
     if (rc == WEIR_OK)
@@ -326,8 +330,35 @@ weir_err weir_http_post_stream(const char *url, const char *bearer, struct weir_
                                    .on_data = on_waiter_data,
                                    .on_done = on_waiter_done,
                                    .ctx = &w };
-    weir_err rc = auth.failed ? weir_fail(why, WEIR_NOMEM, "http: no memory") : run_blocking(&spec, &w);
+    weir_err rc = auth.failed ? weir_fail(why, WEIR_NOMEM, "http: no memory")
+                              : run_blocking(&spec, /* tls= */ NULL, &w);
     weir_buf_release(&auth);
+    if (rc == WEIR_OK)
+        *ret_status = w.status;
+    return rc;
+}
+
+weir_err weir_http_call(const struct weir_http_request *req, struct weir_buf *body, int *ret_status,
+                        struct weir_why *why)
+{
+    struct waiter w = { .body = body, .why = why };
+    struct etcd_http_opts tls = { req->ca_file, req->cert_file, req->key_file };
+    struct weir_buf auth;
+    weir_buf_init(&auth, /* limit_bytes= */ 0);
+    if (req->bearer)
+        weir_buf_addf(&auth, "Bearer %s", req->bearer);
+    struct etcd_call_spec spec = { .url = req->url,
+                                   .method = req->method,
+                                   .authorization = req->bearer ? weir_buf_cstr(&auth) : NULL,
+                                   .body = req->json,
+                                   .timeout_ms = req->timeout_ms,
+                                   .body_max = body->limit,
+                                   .on_done = on_waiter_done,
+                                   .ctx = &w };
+    weir_err rc = auth.failed ? weir_fail(why, WEIR_NOMEM, "http: no memory") : run_blocking(&spec, &tls, &w);
+    weir_buf_release(&auth);
+    if (rc == WEIR_OK && body->failed)
+        rc = weir_fail(why, WEIR_NOMEM, "http: no memory for the reply");
     if (rc == WEIR_OK)
         *ret_status = w.status;
     return rc;

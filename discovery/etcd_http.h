@@ -33,6 +33,7 @@ struct etcd_result {
 
 struct etcd_call_spec {
     const char *url;
+    const char *method;        /* NULL: POST with a body, GET without */
     const char *authorization; /* the whole header value, or NULL */
     struct weir_str body;      /* copied; ptr NULL: a GET */
     uint32_t timeout_ms;       /* 0: none (a stream) */

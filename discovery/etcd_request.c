@@ -67,6 +67,14 @@ void etcd_request_range(struct weir_buf *out, struct weir_str first, struct weir
     weir_jw_object_end(&w);
 }
 
+void etcd_request_get(struct weir_buf *out, struct weir_str key)
+{
+    struct weir_jw w;
+    begin(&w, out);
+    put_key(&w, "key", key);
+    weir_jw_object_end(&w);
+}
+
 void etcd_request_ping(struct weir_buf *out, struct weir_str prefix)
 {
     struct weir_jw w;

@@ -12,6 +12,7 @@
 /* Keys from `first` (inclusive) to the end of the prefix, at most `limit`, as of `revision` (0: now). */
 void etcd_request_range(struct weir_buf *out, struct weir_str first, struct weir_str prefix, int64_t revision,
                         int limit);
+void etcd_request_get(struct weir_buf *out, struct weir_str key); /* this key alone */
 /* No keys, only the header: a linearizable "are you there?". */
 void etcd_request_ping(struct weir_buf *out, struct weir_str prefix);
 void etcd_request_watch(struct weir_buf *out, struct weir_str prefix, int64_t start_revision);

@@ -16,6 +16,17 @@
 WEIR_MUST_CHECK weir_err weir_http_get(const char *url, uint32_t timeout_ms, struct weir_buf *body,
                                        int *ret_status, struct weir_why *why);
 
+/* Any method, whole answers: the body goes to `body`. NULL members are left out; TLS files are for https URLs.
+ * Errors as for get. */
+struct weir_http_request {
+    const char *method, *url, *bearer;
+    const char *ca_file, *cert_file, *key_file;
+    struct weir_str json; /* ptr NULL: none */
+    uint32_t timeout_ms;
+};
+WEIR_MUST_CHECK weir_err weir_http_call(const struct weir_http_request *req, struct weir_buf *body,
+                                        int *ret_status, struct weir_why *why);
+
 /* POST a JSON body; the reply's bytes go to on_data as they come (in any splits). on_data returning false
  * ends the request with WEIR_CANCELLED. `bearer` may be NULL. timeout_ms 0: none. Errors as for get. */
 WEIR_MUST_CHECK weir_err weir_http_post_stream(const char *url, const char *bearer, struct weir_str json,

@@ -18,6 +18,7 @@
 #include "http/http_server.h"
 #include "proto/rpc.h"
 #include "router/admin/admin.h"
+#include "router/admin/api.h"
 #include "router/call/callset.h"
 #include "router/fabric/fleet.h"
 #include "router/gateway/gateway.h"
@@ -52,6 +53,7 @@ struct router {
     struct weir_fleet *fleet;
     struct weir_discovery *discovery;
     struct weir_gateway *gateway;
+    struct weir_admin_api *admin_api;
     struct weir_admin *admin;
     struct weir_rpc_api *api;
     struct weir_http_server *rest_server, *admin_server;
@@ -112,7 +114,28 @@ static weir_err open_discovery(struct router *r, struct weir_why *why)
 {
     struct weir_discovery_opts opts = WEIR_DISCOVERY_OPTS(&r->conf, on_snapshot, r);
     weir_err err = weir_keys_open(r->conf.discovery_prefix, &r->keys, why);
+    if (err == WEIR_OK)
+        weir_keys_set_accounts_required(r->keys, r->conf.accounts_required);
     return err == WEIR_OK ? weir_discovery_open(&opts, &r->discovery, why) : err;
+}
+
+static weir_err open_admin(struct router *r, struct weir_why *why)
+{
+    struct weir_admin_api_opts api = {
+        .token = weir_conf_given(r->conf.admin_token),
+        .has_client_certs = r->conf.admin_tls_ca[0] != '\0',
+        .prefix = r->conf.discovery_prefix,
+        .discovery = r->discovery,
+        .source = WEIR_DISCOVERY_OPTS(&r->conf, NULL, NULL),
+    };
+    weir_err err = weir_admin_api_open(&api, &r->admin_api, why);
+
+    if (err != WEIR_OK)
+        return err;
+    struct weir_admin_opts admin = {
+        r->id, r->conf.discovery_prefix, r->fleet, r->gateway, r->discovery, r->parsed, r->admin_api
+    };
+    return weir_admin_open(&admin, &r->admin, why);
 }
 
 static weir_err open_services(struct router *r, struct weir_why *why)
@@ -121,12 +144,8 @@ static weir_err open_services(struct router *r, struct weir_why *why)
     struct weir_rpc_api_opts api = { r->keys, r->fleet, r->loops, r->sets, r->n_loops, GRPC_OUTBOX_BYTES };
     weir_err err = weir_gateway_open(&gateway, &r->gateway, why);
 
-    if (err == WEIR_OK) {
-        struct weir_admin_opts admin = { r->id,        r->conf.discovery_prefix,
-                                         r->fleet,     r->gateway,
-                                         r->discovery, r->parsed };
-        err = weir_admin_open(&admin, &r->admin, why);
-    }
+    if (err == WEIR_OK)
+        err = open_admin(r, why);
     return err == WEIR_OK ? weir_rpc_api_open(&api, &r->api, why) : err;
 }
 
@@ -152,7 +171,12 @@ static weir_err open_rest(struct router *r, struct weir_why *why)
 
 static weir_err open_listeners(struct router *r, struct weir_why *why)
 {
-    struct weir_http_opts admin = { .name = "admin", .listen = r->conf.admin_listen, .connections_max = 256 };
+    struct weir_http_opts admin = { .name = "admin",
+                                    .listen = r->conf.admin_listen,
+                                    .connections_max = 256,
+                                    .tls_cert = weir_conf_given(r->conf.admin_tls_cert),
+                                    .tls_key = weir_conf_given(r->conf.admin_tls_key),
+                                    .tls_client_ca = weir_conf_given(r->conf.admin_tls_ca) };
     struct weir_http_hooks admin_hooks = weir_admin_hooks(r->admin);
     struct weir_rpc_server_opts grpc = {
         .listen = r->conf.grpc_listen,
@@ -271,6 +295,7 @@ static void close_all(struct router *r)
         weir_http_server_close(r->rest_server);
     if (r->admin_server)
         weir_http_server_close(r->admin_server);
+    weir_admin_api_stop(r->admin_api);
     /* What the closing threads posted, while the callsets are still there. */
     for (size_t i = 0; i < r->n_loops; i++)
         weir_loop_turn(r->loops[i], 0);
@@ -283,6 +308,7 @@ static void close_all(struct router *r)
         weir_loop_close(r->loops[i]);
     weir_rpc_api_close(r->api);
     weir_admin_close(r->admin);
+    weir_admin_api_close(r->admin_api);
     weir_gateway_close(r->gateway);
     weir_keys_close(r->keys);
 }

@@ -9,6 +9,12 @@
     X(STR, rest_listen, "127.0.0.1:8080", 1, 255, "host:port", "REST listener, the public one")              \
     X(STR, grpc_listen, "127.0.0.1:8180", 1, 255, "host:port", "gRPC listener for clients; private network") \
     X(STR, admin_listen, "127.0.0.1:8280", 1, 255, "host:port", "metrics, live page, debug; private")        \
+    X(STR, admin_token, "", 0, 255, "",                                                                      \
+      "who shows it may use the admin API; better given in the environment")                                 \
+    X(STR, admin_tls_cert, "", 0, 1023, "PEM file", "certificate of the admin listener; empty = plaintext")  \
+    X(STR, admin_tls_key, "", 0, 1023, "PEM file", "its key")                                                \
+    X(STR, admin_tls_ca, "", 0, 1023, "PEM file", "admin clients must show a certificate signed by it")      \
+    X(BOOL, accounts_required, "false", 0, 0, "", "refuse API keys whose account has no record")             \
     X(STR, advertise_rest, "", 0, 255, "host:port", "REST address told to others; empty = as bound")         \
     X(STR, advertise_grpc, "", 0, 255, "host:port", "gRPC address told to others; empty = as bound")         \
     X(STR, advertise_admin, "", 0, 255, "host:port", "admin address told to others; empty = as bound")       \

@@ -8,6 +8,7 @@ Standard library only. Every process is a child with its own log file in the run
 import argparse
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -38,11 +39,11 @@ def port_is_free(port):
     return True
 
 
-def get(url, timeout=2.0):
+def get(url, timeout=2.0, headers=None):
     """(status, body) of a GET; (0, reason) when nobody answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=timeout) as reply:
+        with opener.open(urllib.request.Request(url, headers=headers or {}), timeout=timeout) as reply:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -85,6 +86,8 @@ class Fleet:
         self.processes = {}  # name -> Popen
         self.etcd_port = None
         self.api_key = None
+        self.admin_token = secrets.token_hex(16)
+        self.env["WEIR_ROUTER_ADMIN_TOKEN"] = self.env["WEIR_ADMIN_TOKEN"] = self.admin_token
         self.routers, self.replicas = [], []
         os.makedirs(self.run_dir, exist_ok=True)
 
@@ -138,14 +141,22 @@ class Fleet:
 
     def ctl(self, *args):
         """Runs weirctl against this fleet; returns its standard output."""
-        done = subprocess.run([self.binary("weirctl"), "--source", self.discovery(), *args], env=self.env,
+        admin = ["--admin", self.routers[0]["admin"]] if self.routers and "--admin" not in args else []
+        done = subprocess.run([self.binary("weirctl"), "--source", self.discovery(), *admin, *args], env=self.env,
                               capture_output=True, text=True)
         if done.returncode != 0:
             raise FleetError(f"weirctl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout
 
+    def create_account(self, name, *args):
+        return json.loads(self.ctl("account", "create", name, *args, "-o", "json"))
+
     def create_key(self, name, account="demo"):
         return json.loads(self.ctl("api-key", "create", "--account", account, "--key-name", name, "-o", "json"))["key"]
+
+    @staticmethod
+    def knows(router, key):
+        return get(f"http://{router['rest']}/v1/models", headers={"authorization": f"Bearer {key}"})[0] == 200
 
     # -- routers and replicas ----------------------------------------------------------------------------------
     def start_replica(self, extra_args=(), wait=True, index=None, model=None, model_name=None):
@@ -204,7 +215,6 @@ class Fleet:
     def start(self, n_routers, n_replicas):
         self.say("etcd ...")
         self.start_etcd()
-        self.api_key = self.create_key("demo")
         self.say(f"{n_replicas} replica{'s' * (n_replicas != 1)} load {os.path.relpath(self.model, ROOT)} ...")
         for _ in range(n_replicas):
             self.start_replica(wait=False)
@@ -214,6 +224,10 @@ class Fleet:
         for entry in self.replicas + self.routers:
             wait_for(entry["id"], lambda: get(f"http://{entry['admin']}/readyz")[0] == 200,
                      process=self.processes[entry["id"]], log=self.log_path(entry["id"]))
+        self.create_account("demo", "--unlimited", "true")
+        self.api_key = self.create_key("demo")
+        for router in self.routers:
+            wait_for(f"{router['id']}'s view of the key", lambda: self.knows(router, self.api_key))
         self.wait_attached()
         self.write()
         return self
@@ -222,7 +236,7 @@ class Fleet:
         path = os.path.join(self.run_dir, "fleet.json")
         pids = {name: process.pid for name, process in self.processes.items()}
         with open(path + ".new", "w") as file:
-            json.dump({"api_key": self.api_key, "etcd": self.etcd, "routers": self.routers,
+            json.dump({"api_key": self.api_key, "admin_token": self.admin_token, "etcd": self.etcd, "routers": self.routers,
                        "replicas": self.replicas, "etcd_pid": pids.get("etcd")}, file, indent=2)
             file.write("\n")
         os.replace(path + ".new", path)

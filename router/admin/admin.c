@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "http/pages.h"
+#include "router/admin/api.h"
 #include "router/admin/page.h"
 
 struct weir_admin {
@@ -132,7 +133,7 @@ static void on_head(void *ctx, struct weir_http_req *req)
 {
     struct weir_admin *admin = ctx;
 
-    if (for_gateway(req))
+    if (for_gateway(req) && !weir_admin_api_is_ours(req))
         admin->gateway.on_head(admin->gateway.ctx, req);
 }
 
@@ -140,7 +141,9 @@ static void on_request(void *ctx, struct weir_http_req *req)
 {
     struct weir_admin *admin = ctx;
 
-    if (for_gateway(req))
+    if (weir_admin_api_is_ours(req))
+        weir_admin_api_on_request(admin->opts.api, req);
+    else if (for_gateway(req))
         admin->gateway.on_request(admin->gateway.ctx, req);
     else if (!weir_pages_respond(pages, sizeof pages / sizeof *pages, admin, req))
         weir_http_respond(req, 404, NULL, "no such page\n", 13);

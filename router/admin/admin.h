@@ -3,6 +3,7 @@
  *
  *   /                the page            /metrics        Prometheus text
  *   /debug/fleet     {"routers", "replicas", "self"}     /debug/config   every value and who set it
+ *   /v1/accounts /v1/fleet  the admin API (api.h), by the admin token
  *   /healthz /readyz                     /v1/...         the gateway's own handler, for the chat box (needs a
  * key)
  *
@@ -17,6 +18,7 @@
 #include "router/gateway/gateway.h"
 
 struct weir_admin;
+struct weir_admin_api;
 
 struct weir_admin_opts {
     const char *router; /* our id */
@@ -25,6 +27,7 @@ struct weir_admin_opts {
     struct weir_gateway *gateway;
     struct weir_discovery *discovery;
     const struct weir_conf *conf;
+    struct weir_admin_api *api; /* /v1/accounts and /v1/fleet; borrowed */
 };
 
 WEIR_MUST_CHECK weir_err weir_admin_open(const struct weir_admin_opts *opts, struct weir_admin **ret,

@@ -407,6 +407,8 @@ weir_err weir_key_record_read(struct weir_str json, struct weir_arena *arena, bo
                 read_label(&j, &rec->name);
             else if (weir_str_eq(key, is_patch ? "expireTime" : "expires"))
                 read_time(&j, &rec->expires_s);
+            else if (is_patch && weir_str_eq(key, "key"))
+                weir_json_string(&j, &rec->secret);
             else if (!is_patch && weir_str_eq(key, "account"))
                 read_label(&j, &rec->account);
             else if (!is_patch && weir_str_eq(key, "prefix"))

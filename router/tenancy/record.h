@@ -78,6 +78,7 @@ struct weir_account_record {
 
 struct weir_key_record {
     struct weir_str account, name, prefix; /* prefix: the key's first characters, to recognise it by */
+    struct weir_str secret;                /* a patch's own key, to be hashed; never written */
     uint64_t created_s, expires_s;         /* 0 = not known; never */
 };
 

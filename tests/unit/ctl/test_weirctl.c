@@ -1,5 +1,5 @@
-/* test_weirctl.c - weirctl as a person or a script sees it: what it prints, where, and its exit code. Keys
- * need a real etcd; fleet, models and chat run over a static file and a fake router. */
+/* test_weirctl.c - weirctl as a person or a script sees it: what it prints, where, and its exit code. It
+ * runs over a static file and a fake router. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,9 @@
 
 #include <cmocka.h>
 
-#include "base/hash.h"
+#include <stdbool.h>
+
+#include "base/err.h"
 #include "fake.h"
 #include "harness.h"
 
@@ -61,8 +63,10 @@ static int ctl(const char *fmt, ...)
 
 static void test_help_and_usage(void **state)
 {
-    static const char *const commands[] = { "chat",           "fleet",        "model list",
-                                            "api-key create", "api-key list", "api-key delete" };
+    static const char *const commands[] = { "chat",           "fleet",           "model list",
+                                            "api-key create", "api-key list",    "api-key delete",
+                                            "account create", "account suspend", "model update",
+                                            "completion" };
     (void)state;
     assert_int_equal(ctl("--help"), 0);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
@@ -91,58 +95,119 @@ static void test_help_and_usage(void **state)
     assert_non_null(strstr(err, "/nowhere"));
 }
 
-/* ---- keys ---- */
+/* ---- the admin API ---- */
 
-static void test_keys_are_made_listed_and_deleted(void **state)
+struct admin {
+    struct fake fake;
+    pthread_mutex_t lock;
+    char requests[8192]; /* "METHOD path\nbody\n" each */
+};
+
+static void answer_admin(void *ctx, int fd, const char *what, const char *body)
 {
-    struct etcd_proc p;
-    char key[128], hex[65], command[256];
-    uint8_t digest[32];
+    struct admin *a = ctx;
+    pthread_mutex_lock(&a->lock);
+    size_t len = strlen(a->requests);
+    snprintf(a->requests + len, sizeof a->requests - len, "%.*s\n%s\n", (int)(strstr(what, " HTTP/") - what),
+             what, body);
+    pthread_mutex_unlock(&a->lock);
+    if (strstr(what, "pageToken=two"))
+        fake_say(fd, FAKE_HEAD_OK
+                 "{\"apiKeys\":[{\"keyId\":\"k2\",\"account\":\"a\",\"displayName\":\"twice\"}]}");
+    else if (strstr(what, "GET /v1/accounts/a/apiKeys") || strstr(what, "GET /v1/accounts/-/apiKeys"))
+        fake_say(
+            fd, FAKE_HEAD_OK
+            "{\"apiKeys\":[{\"keyId\":\"k0\",\"account\":\"a\",\"displayName\":\"once\",\"expireTime\":"
+            "\"2030-01-01T00:00:00Z\"},"
+            "{\"keyId\":\"k1\",\"account\":\"a\",\"displayName\":\"twice\"}],\"nextPageToken\":\"two\"}");
+    else if (strstr(what, "POST /v1/accounts/a/apiKeys"))
+        fake_say(fd, FAKE_HEAD_OK
+                 "{\"keyId\":\"k9\",\"account\":\"a\",\"displayName\":\"n\",\"key\":\"weir_secret\"}\n");
+    else if (strstr(what, "DELETE /v1/accounts/"))
+        fake_say(fd, FAKE_HEAD_OK "{\"keyId\":\"k0\",\"account\":\"a\",\"displayName\":\"once\"}\n");
+    else if (strstr(what, "/v1/accounts/bad"))
+        fake_say(fd, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n{\"code\":3,\"message\":\"must be "
+                     "from 1 to 5\","
+                     "\"details\":[{\"field\":\"spendTier\"}]}");
+    else if (strstr(what, "/v1/accounts/locked"))
+        fake_say(fd, "HTTP/1.1 401 Unauthorized\r\nConnection: "
+                     "close\r\n\r\n{\"code\":16,\"message\":\"no\",\"details\":[]}");
+    else
+        fake_say(fd,
+                 FAKE_HEAD_OK "{\"name\":\"accounts/a\",\"spendTier\":2,\"limits\":{\"dailyTokens\":5}}\n");
+}
+
+static bool admin_was_asked(struct admin *a, const char *part)
+{
+    pthread_mutex_lock(&a->lock);
+    bool found = strstr(a->requests, part) != NULL;
+    a->requests[0] = found ? '\0' : a->requests[0];
+    pthread_mutex_unlock(&a->lock);
+    return found;
+}
+
+static void test_accounts_and_keys_go_through_the_admin_api(void **state)
+{
+    static struct admin a;
+    char to[200];
     (void)state;
-    if (!etcd_is_installed())
-        skip();
-    etcd_proc_init(&p, /* tls= */ false);
-    etcd_proc_start(&p);
-    assert_int_equal(ctl("--source %s api-key create --account demo --key-name one", p.source), 0);
-    assert_int_equal(strlen(out), 5 + 64 + 1); /* the key alone, for $(...) */
-    assert_true(strncmp(out, "weir_", 5) == 0);
-    snprintf(key, sizeof key, "%.69s", out);
-    assert_null(strstr(err, key));
-    weir_sha256(key, strlen(key), digest);
-    weir_hex(digest, sizeof digest, hex);
-    assert_int_equal(ctl("--etcd %s api-key list -o json", p.source + 7), 0);
-    assert_non_null(strstr(out, hex));
-    assert_null(strstr(out, key)); /* only its digest is kept */
-    assert_non_null(strstr(out, "\"account\":\"demo\",\"name\":\"one\""));
-    /* The record is what a router looks for. */
-    const struct weir_disc_snapshot *snap;
-    struct weir_discovery_opts opts = view_opts(&p);
-    snprintf(command, sizeof command, "/weir/keys/%s", hex);
-    assert_int_equal(weir_discovery_read(&opts, command, &snap, NULL), WEIR_OK);
-    assert_int_equal(snap->n_entries, 1);
-    weir_disc_snapshot_unref(snap);
-    /* A key of one's own, twice. */
-    assert_int_equal(
-        ctl("--source %s api-key create --account a --key-name two --key fw_0123456789abcdefgh -o json",
-            p.source),
-        0);
-    assert_non_null(strstr(out, "\"key\":\"fw_0123456789abcdefgh\""));
-    assert_int_equal(
-        ctl("--source %s api-key create --account b --key-name x --key fw_0123456789abcdefgh", p.source), 1);
-    assert_non_null(strstr(err, "exists"));
-    assert_int_equal(ctl("--source %s api-key create --account a --key-name two", p.source), 0);
-    assert_int_equal(ctl("--source %s api-key list --account a", p.source), 0);
-    assert_null(strstr(out, "demo"));
-    assert_int_equal(ctl("--source %s api-key delete --name two", p.source), 1); /* which one? */
+    pthread_mutex_init(&a.lock, NULL);
+    fake_open(&a.fake, answer_admin, &a);
+    snprintf(to, sizeof to, "--admin 127.0.0.1:%d --admin-token t", a.fake.port);
+
+    assert_int_equal(ctl("%s account create a --tier 2 --has-payment-method true --models x,y --limits "
+                         "'{\"dailyTokens\":5}'",
+                         to),
+                     0);
+    assert_true(admin_was_asked(&a,
+                                "POST /v1/accounts?accountId=a\n{\"spendTier\":2,\"hasPaymentMethod\":true,"
+                                "\"limits\":{\"dailyTokens\":5},\"models\":[\"x\",\"y\"]}"));
+    assert_non_null(strstr(out, "limits.dailyTokens"));
+    assert_int_equal(ctl("%s account update a --tier nine", to), 2);
+    assert_non_null(strstr(err, "--tier"));
+    assert_int_equal(ctl("%s account update bad --tier 9", to), 1);
+    assert_non_null(strstr(err, "spendTier: must be")); /* the field is named */
+    assert_int_equal(ctl("%s account get locked", to), 1);
+    assert_non_null(strstr(err, "WEIR_ADMIN_TOKEN"));
+    assert_int_equal(ctl("%s account suspend a --reason CREDIT_DEPLETED", to), 0);
+    assert_true(admin_was_asked(&a, "POST /v1/accounts/a:suspend\n{\"suspendState\":\"CREDIT_DEPLETED\"}"));
+    assert_int_equal(ctl("%s model get a/b:c", to), 0);
+    assert_true(admin_was_asked(&a, "GET /v1/fleet/models/a%2Fb%3Ac"));
+
+    assert_int_equal(ctl("%s api-key create --account a --key-name n --expire-time 2030-01-01", to), 0);
+    assert_string_equal(out, "weir_secret\n"); /* the key alone, for $(...) */
+    assert_true(admin_was_asked(&a, "{\"displayName\":\"n\",\"expireTime\":\"2030-01-01\"}"));
+    assert_int_equal(ctl("%s api-key create --account a", to), 2);
+    assert_int_equal(ctl("%s api-key list", to), 0); /* both pages */
+    assert_non_null(strstr(out, "k0"));
+    assert_non_null(strstr(out, "k2"));
+    assert_int_equal(ctl("%s api-key delete --name twice", to), 1); /* which one? */
     assert_non_null(strstr(err, "2 keys"));
-    assert_int_equal(ctl("--source %s api-key delete --name nobody", p.source), 1);
-    assert_int_equal(ctl("--source %s api-key delete --sha256-prefix %.12s", p.source, hex), 0);
-    assert_int_equal(ctl("--source %s api-key list --account demo -o json", p.source), 0);
-    assert_string_equal(out, "[]\n");
-    assert_int_equal(ctl("--source %s api-key create --account 'a b' --key-name x", p.source), 2);
-    assert_int_equal(ctl("--source %s api-key create --account a --key-name x --key short", p.source), 2);
-    assert_int_equal(ctl("--source %s api-key create --account a", p.source), 2);
-    etcd_proc_release(&p);
+    assert_int_equal(ctl("%s api-key delete --name nobody", to), 1);
+    assert_int_equal(ctl("%s api-key delete", to), 2);
+    assert_int_equal(ctl("%s api-key delete --name once --account a", to), 0);
+    assert_true(admin_was_asked(&a, "DELETE /v1/accounts/a/apiKeys/k0"));
+    fake_close(&a.fake);
+    assert_int_equal(ctl("%s account list", to), 3);
+}
+
+static void test_completion_knows_the_commands(void **state)
+{
+    char command[400];
+    (void)state;
+    assert_int_equal(ctl("completion bash"), 0);
+    snprintf(command, sizeof command,
+             "bash -c '. %s/out; _weirctl_candidates \"account\" \"\"; _weirctl_candidates \"api-key "
+             "create\" \"--\"' >%s/got",
+             dir, dir);
+    assert_int_equal(system(command), 0);
+    slurp("got", out, sizeof out);
+    assert_non_null(strstr(out, "suspend"));
+    assert_non_null(strstr(out, "--expire-time"));
+    assert_non_null(strstr(out, "--admin-token"));
+    assert_int_equal(ctl("completion zsh"), 0);
+    assert_non_null(strstr(out, "compdef"));
+    assert_int_equal(ctl("completion fish"), 2);
 }
 
 /* ---- the fleet, its models, a word with one: a static file and a fake router ---- */
@@ -315,7 +380,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help_and_usage),
-        cmocka_unit_test(test_keys_are_made_listed_and_deleted),
+        cmocka_unit_test(test_accounts_and_keys_go_through_the_admin_api),
+        cmocka_unit_test(test_completion_knows_the_commands),
         cmocka_unit_test(test_fleet_shows_members_and_their_load),
         cmocka_unit_test(test_chat_streams_the_answer),
         cmocka_unit_test(test_chat_tells_failures_apart),

@@ -1,0 +1,173 @@
+"""Accounts, keys and models as operators and clients meet them: two routers, the admin API, REST and gRPC."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+import fleet as fleet_module
+import grpc
+import pytest
+
+
+def admin(fleet, method, path, body=None, token=None, router=0):
+    """(status, answer) of one request to the admin API."""
+    headers = {"authorization": f"Bearer {fleet.admin_token if token is None else token}"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{fleet.routers[router]['admin']}{path}", data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def chat(router, key, model="demo"):
+    """(status, body) of a short chat."""
+    body = json.dumps({"model": model, "max_tokens": 2, "messages": [{"role": "user", "content": "hi"}]}).encode()
+    request = urllib.request.Request(f"http://{router['rest']}/v1/chat/completions", body,
+                                     {"authorization": f"Bearer {key}", "content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def rpc(router, key, stubs, model="demo"):
+    """(grpc code, error code in the trailers) of the same chat."""
+    pb, pb_grpc = stubs
+    message = pb.GenerateRequest(model=model, max_tokens=2, chat=pb.Chat(messages=[pb.Message(role="user", content="hi")]))
+    with grpc.insecure_channel(router["grpc"]) as channel:
+        call = pb_grpc.InferenceStub(channel).Generate(message, metadata=(("authorization", f"Bearer {key}"),), timeout=30)
+        try:
+            list(call)
+        except grpc.RpcError:
+            pass
+        return call.code(), dict(call.trailing_metadata()).get("weir-error-code")
+
+
+def everywhere(fleet, check, seconds=1.0):
+    """How long until check(router) holds on every router; fails past the bound."""
+    start = time.monotonic()
+    for router in fleet.routers:
+        while not check(router):
+            assert time.monotonic() - start < seconds, f"not within {seconds} s on {router['id']}"
+            time.sleep(0.01)
+    return time.monotonic() - start
+
+
+def test_accounts_over_the_admin_api(fleet):
+    status, made = admin(fleet, "POST", "/v1/accounts?accountId=crud", {"displayName": "C", "spendTier": 2})
+    assert status == 200 and made["name"] == "accounts/crud" and made["spendTier"] == 2 and made["createTime"]
+    status, error = admin(fleet, "POST", "/v1/accounts?accountId=crud")
+    assert status == 409 and error["code"] == 6
+    assert admin(fleet, "GET", "/v1/accounts/crud", router=1) == (200, made)
+    status, changed = admin(fleet, "PATCH", "/v1/accounts/crud", {"hasPaymentMethod": True}, router=1)
+    assert status == 200 and changed["hasPaymentMethod"] and changed["spendTier"] == 2 and changed["displayName"] == "C"
+    status, error = admin(fleet, "PATCH", "/v1/accounts/crud", {"spendTier": 17})
+    assert status == 400 and error["details"] == [{"field": "spendTier"}]
+    assert admin(fleet, "POST", "/v1/accounts/crud:suspend", {"suspendState": "FAILED_PAYMENTS"})[1]["suspendState"] == "FAILED_PAYMENTS"
+    assert admin(fleet, "POST", "/v1/accounts/crud:resume")[1]["suspendState"] == "UNSUSPENDED"
+    assert admin(fleet, "GET", "/v1/accounts/nobody")[0] == 404
+    assert admin(fleet, "DELETE", "/v1/accounts/crud")[0] == 405
+    assert admin(fleet, "GET", "/v1/fleet/nothing")[0] == 404
+
+
+def test_lists_come_in_pages(fleet):
+    for i in range(5):
+        admin(fleet, "POST", f"/v1/accounts?accountId=page-{i}")
+    names, token = [], ""
+    while True:
+        status, page = admin(fleet, "GET", f"/v1/accounts?pageSize=2&pageToken={token}")
+        assert status == 200 and len(page["accounts"]) <= 2
+        names += [a["name"] for a in page["accounts"]]
+        token = page.get("nextPageToken")
+        if not token:
+            break
+    assert names == sorted(names) and {f"accounts/page-{i}" for i in range(5)} <= set(names)
+    assert admin(fleet, "GET", "/v1/accounts?pageSize=x")[1]["details"] == [{"field": "pageSize"}]
+
+
+def test_weirctl_and_the_api_agree(fleet):
+    made = fleet.create_account("by-ctl", "--tier", "3", "--has-payment-method", "true", "--limits", '{"requestsPerMinute":5}')
+    assert made["limits"] == {"requestsPerMinute": 5} and made == admin(fleet, "GET", "/v1/accounts/by-ctl", router=1)[1]
+    assert "by-ctl" in fleet.ctl("account", "list")
+    fleet.ctl("model", "create", "x/y", "--deployment", "demo", "--size-class", "SMALL", "--deprecation-date", "2030-01-01")
+    status, model = admin(fleet, "GET", "/v1/fleet/models/x%2Fy")
+    assert status == 200 and model["deployment"] == "demo" and model["deprecationDate"] == "2030-01-01T00:00:00Z"
+    fleet.ctl("model", "delete", "x/y")
+    assert admin(fleet, "GET", "/v1/fleet/models/x%2Fy")[0] == 404
+
+
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_nobody_enters_without_the_token(fleet, token):
+    for method, path in (("GET", "/v1/accounts"), ("POST", "/v1/accounts?accountId=thief"), ("GET", "/v1/fleet/models"),
+                         ("GET", "/v1/accounts/-/apiKeys")):
+        status, error = admin(fleet, method, path, token=token)
+        assert status == 401 and error["code"] == 16
+    assert admin(fleet, "GET", "/v1/accounts/thief")[0] == 404
+    assert admin(fleet, "GET", "/v1/accounts", token=fleet.api_key)[0] == 401
+
+
+def test_a_key_is_shown_once_and_revoked_within_a_second(fleet, stubs):
+    fleet.create_account("revoked", "--has-payment-method", "true")
+    status, key = admin(fleet, "POST", "/v1/accounts/revoked/apiKeys", {"displayName": "k"})
+    assert status == 200 and key["key"].startswith("weir_") and len(key["key"]) == 5 + 64
+    everywhere(fleet, lambda r: chat(r, key["key"])[0] == 200, seconds=5)
+    listed = admin(fleet, "GET", "/v1/accounts/revoked/apiKeys")[1]["apiKeys"]
+    assert [k["keyId"] for k in listed] == [key["keyId"]] and "key" not in listed[0]
+    assert admin(fleet, "POST", "/v1/accounts/nobody/apiKeys", {})[0] == 404
+    assert admin(fleet, "DELETE", f"/v1/accounts/demo/apiKeys/{key['keyId']}")[0] == 404  # another account's
+    assert admin(fleet, "POST", "/v1/accounts/revoked/apiKeys:delete", {"keyId": key["keyId"]})[0] == 200
+    everywhere(fleet, lambda r: chat(r, key["key"])[0] == 401)
+    assert rpc(fleet.routers[1], key["key"], stubs) == (grpc.StatusCode.UNAUTHENTICATED, "invalid_api_key")
+
+
+def test_an_expired_key_stops(fleet):
+    fleet.create_account("expiring")
+    soon = int(time.time()) + 2
+    key = admin(fleet, "POST", "/v1/accounts/expiring/apiKeys", {"expireTime": soon})[1]
+    assert key["expireTime"].endswith("Z")
+    everywhere(fleet, lambda r: chat(r, key["key"])[0] == 200, seconds=5)
+    fleet_module.wait_for("the key's end", lambda: chat(fleet.routers[0], key["key"])[0] == 401, seconds=5)
+    assert "expired" in chat(fleet.routers[1], key["key"])[1]["error"]["message"]
+
+
+def test_a_suspended_account_is_told_so(fleet, stubs):
+    fleet.create_account("late", "--has-payment-method", "true")
+    key = fleet.create_key("k", "late")
+    everywhere(fleet, lambda r: chat(r, key)[0] == 200, seconds=5)
+    admin(fleet, "POST", "/v1/accounts/late:suspend", {"suspendState": "MONTHLY_SPEND_LIMIT_EXCEEDED"})
+    everywhere(fleet, lambda r: chat(r, key)[0] == 412)
+    status, body = chat(fleet.routers[1], key)
+    assert body["error"]["code"] == "account_suspended" and "monthly spend limit" in body["error"]["message"]
+    assert rpc(fleet.routers[0], key, stubs) == (grpc.StatusCode.FAILED_PRECONDITION, "account_suspended")
+    admin(fleet, "POST", "/v1/accounts/late:resume")
+    everywhere(fleet, lambda r: chat(r, key)[0] == 200)
+
+
+@pytest.mark.parametrize("model,code,name,grpc_code", [
+    ("t-paying", 402, "payment_required", grpc.StatusCode.PERMISSION_DENIED),
+    ("t-hidden", 404, "model_not_found", grpc.StatusCode.NOT_FOUND),
+    ("t-gone", 404, "model_not_found", grpc.StatusCode.NOT_FOUND),
+    ("t-nothing", 404, "model_not_found", grpc.StatusCode.NOT_FOUND),
+    ("t-other", 403, "forbidden", grpc.StatusCode.PERMISSION_DENIED),
+])
+def test_models_say_who_may_use_them(fleet, stubs, model, code, name, grpc_code):
+    if admin(fleet, "POST", "/v1/accounts?accountId=guest", {"models": ["demo", "t-paying", "t-hidden", "t-gone", "t-nothing", "t-alias"]})[0] == 200:
+        # While the demo model is an alias of its own, its name stays open to the others.
+        admin(fleet, "POST", "/v1/fleet/models?modelId=demo", {"deployment": "demo"})
+        admin(fleet, "POST", "/v1/fleet/models?modelId=t-alias", {"deployment": "demo"})
+        admin(fleet, "POST", "/v1/fleet/models?modelId=t-paying", {"deployment": "demo", "needsPaymentMethod": True})
+        admin(fleet, "POST", "/v1/fleet/models?modelId=t-hidden", {"deployment": "demo", "public": False, "accounts": ["demo"]})
+        admin(fleet, "POST", "/v1/fleet/models?modelId=t-gone", {"deployment": "demo", "deprecationDate": "2020-01-01"})
+        admin(fleet, "POST", "/v1/fleet/models?modelId=t-other", {"deployment": "demo"})
+    key = fleet.create_key(model, "guest")
+    everywhere(fleet, lambda r: chat(r, key, "t-alias")[0] == 200, seconds=5)
+    for router in fleet.routers:
+        status, body = chat(router, key, model)
+        assert status == code and body["error"]["code"] == name and body["error"]["param"] == "model"
+    assert rpc(fleet.routers[0], key, stubs, model) == (grpc_code, name)
+    status, body = chat(fleet.routers[1], key, "t-alias")
+    assert body["model"] == "t-alias"  # as it was asked for
