@@ -47,7 +47,9 @@ static float by_turns(const struct model_rope *rope, uint32_t d_head, uint32_t i
 
 float rope_frequency(const struct model_config *c, uint32_t i)
 {
-    float inv = 1.0f / (float)pow(c->rope.theta, 2.0 * i / c->d_head);
+    /* The exponent is rounded, too: for widths that are no power of 2 that moves angles by more than all sums here. */
+    float exponent = (float)(2 * i) / (float)c->d_head;
+    float inv = 1.0f / (float)pow(c->rope.theta, exponent);
 
     switch (c->rope.kind) {
     case MODEL_ROPE_LINEAR:
