@@ -20,6 +20,7 @@
 #include "router/admin/admin.h"
 #include "router/admin/api.h"
 #include "router/call/callset.h"
+#include "router/call/gate.h"
 #include "router/fabric/fleet.h"
 #include "router/gateway/gateway.h"
 #include "router/router_conf.h"
@@ -50,6 +51,7 @@ struct router {
     struct weir_callset *sets[LOOPS_MAX];
     size_t n_loops;
     struct weir_keys *keys;
+    struct weir_gate gate;
     struct weir_fleet *fleet;
     struct weir_discovery *discovery;
     struct weir_gateway *gateway;
@@ -96,6 +98,7 @@ static weir_err open_loops(struct router *r, struct weir_why *why)
                                        : (size_t)n_cores;
 
     weir_callset_opts_init(&opts);
+    opts.gate = &r->gate;
     opts.calls_max = r->conf.calls_max;
     opts.first_token_timeout_ms = r->conf.first_token_timeout_ms;
     while (r->n_loops < wanted) {
@@ -110,13 +113,21 @@ static weir_err open_loops(struct router *r, struct weir_why *why)
     return WEIR_OK;
 }
 
+static weir_err open_tenancy(struct router *r, struct weir_why *why)
+{
+    weir_err err = weir_keys_open(r->conf.discovery_prefix, &r->keys, why);
+
+    if (err == WEIR_OK)
+        weir_keys_set_accounts_required(r->keys, r->conf.accounts_required);
+    r->gate = (struct weir_gate){ .keys = r->keys };
+    return err;
+}
+
 static weir_err open_discovery(struct router *r, struct weir_why *why)
 {
     struct weir_discovery_opts opts = WEIR_DISCOVERY_OPTS(&r->conf, on_snapshot, r);
-    weir_err err = weir_keys_open(r->conf.discovery_prefix, &r->keys, why);
-    if (err == WEIR_OK)
-        weir_keys_set_accounts_required(r->keys, r->conf.accounts_required);
-    return err == WEIR_OK ? weir_discovery_open(&opts, &r->discovery, why) : err;
+
+    return weir_discovery_open(&opts, &r->discovery, why);
 }
 
 static weir_err open_admin(struct router *r, struct weir_why *why)
@@ -248,6 +259,8 @@ static weir_err open_all(struct router *r, struct weir_why *why)
 {
     weir_err err = open_fabric(r, why);
 
+    if (err == WEIR_OK)
+        err = open_tenancy(r, why);
     if (err == WEIR_OK)
         err = open_loops(r, why);
     if (err == WEIR_OK)

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/loop.h"
+#include "router/call/gate.h"
 #include "router/call/machine.h"
 #include "router/call/metrics_int.h"
 #include "router/fabric/attach.h"
@@ -476,13 +477,15 @@ void weir_callset_mint(struct weir_callset *set, struct weir_request *req)
 
 /* Before there is a call. */
 static void turn_away(struct weir_request *req, const struct weir_call_sink *sink, void *ctx, weir_err err,
-                      const char *text, uint32_t retry_after_ms)
+                      const struct weir_why *why, uint32_t retry_after_ms)
 {
-    struct weir_why why = { .text = "" };
+    int http = weir_err_info(err)->http;
+    enum call_outcome outcome = err == WEIR_OVERLOADED      ? OUTCOME_SHED
+                                : http >= 400 && http < 500 ? OUTCOME_INVALID
+                                                            : OUTCOME_FAILED;
 
-    weir_fail(&why, err, "%s", text);
-    weir_counter_add(call_metrics()->outcome[err == WEIR_OVERLOADED ? OUTCOME_SHED : OUTCOME_FAILED], 1);
-    sink->failed(ctx, err, &why, retry_after_ms);
+    weir_counter_add(call_metrics()->outcome[outcome], 1);
+    sink->failed(ctx, err, why, retry_after_ms);
     weir_request_close(req);
 }
 
@@ -523,16 +526,25 @@ fail:
 void weir_call_start(struct weir_callset *set, struct weir_request *req, const struct weir_call_sink *sink,
                      void *ctx, struct weir_call **ret)
 {
+    struct weir_why why = { .text = "" };
+
     *ret = NULL;
     if (set->n_live >= set->opts.calls_max) {
         shed(SHED_CALLS_MAX);
-        turn_away(req, sink, ctx, WEIR_OVERLOADED, "this router has as many calls as it takes; try again",
+        weir_fail(&why, WEIR_OVERLOADED, "this router has as many calls as it takes; try again");
+        turn_away(req, sink, ctx, WEIR_OVERLOADED, &why,
                   weir_route_retry_after(&set->opts.route, 1000, random_next(set)));
+        return;
+    }
+    weir_err err = set->opts.gate ? weir_gate_enter(set->opts.gate, req, &why) : WEIR_OK;
+    if (err != WEIR_OK) {
+        turn_away(req, sink, ctx, err, &why, /* retry_after_ms= */ 0);
         return;
     }
     struct weir_call *call = call_open(set, req, sink, ctx);
     if (!call) {
-        turn_away(req, sink, ctx, WEIR_NOMEM, weir_err_info(WEIR_NOMEM)->text, /* retry_after_ms= */ 0);
+        weir_fail(&why, WEIR_NOMEM, "%s", weir_err_info(WEIR_NOMEM)->text);
+        turn_away(req, sink, ctx, WEIR_NOMEM, &why, /* retry_after_ms= */ 0);
         return;
     }
     call_budget_earn(&set->budget);

@@ -19,12 +19,14 @@
 
 struct weir_loop;
 struct weir_fleet;
+struct weir_gate;
 
 struct weir_callset_opts {
     struct weir_route_opts route;    /* weir_route_opts_init() */
     uint32_t calls_max;              /* live calls of this loop; beyond it WEIR_OVERLOADED */
     uint32_t first_token_timeout_ms; /* from the start of the call to its first delta; 0 = none */
     double retry_share;              /* rejects that may be tried again, per call */
+    const struct weir_gate *gate;    /* borrowed; NULL: whoever asks may, for any model */
 };
 void weir_callset_opts_init(struct weir_callset_opts *opts); /* 65,536; 300,000; 0.1 */
 
