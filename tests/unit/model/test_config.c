@@ -93,6 +93,111 @@ static void test_defaults(void **state)
     assert_true(isnan(c.temperature) && isnan(c.top_p) && isnan(c.min_p) && c.top_k == -1);
 }
 
+#define FAMILY(name) "{\"architectures\":[\"" name "\"]," SIZES
+
+static struct model_config load_good(const char *config)
+{
+    struct model_config c;
+    struct weir_why why;
+
+    if (load(config, "{}", &c, &why) != WEIR_OK)
+        fail_msg("`%s`: %s", config, why.text);
+    return c;
+}
+
+/* "s" for each layer that slides, "f" for each that sees everything; "S", "F" when it has experts. */
+static const char *layers_of(const struct model_config *c)
+{
+    static char text[16];
+
+    for (uint32_t i = 0; i < c->n_layer; i++) {
+        char kind = c->layers[i] & MODEL_LAYER_SLIDES ? 's' : 'f';
+        text[i] = c->layers[i] & MODEL_LAYER_SPARSE ? (char)(kind - 'a' + 'A') : kind;
+        text[i + 1] = '\0';
+    }
+    return text;
+}
+
+static void test_windows(void **state)
+{
+    static const struct {
+        const char *config, *layers;
+        uint32_t window;
+    } cases[] = {
+        { FAMILY("LlamaForCausalLM") ",\"sliding_window\":32}", "ff", 0 }, /* a Llama has none */
+        { FAMILY("MistralForCausalLM") "}", "ss", 4096 },
+        { FAMILY("MistralForCausalLM") ",\"sliding_window\":32}", "ss", 32 },
+        { FAMILY("MistralForCausalLM") ",\"sliding_window\":null}", "ff", 0 },
+        { FAMILY("MistralForCausalLM") ",\"sliding_window\":32,\"layer_types\":[\"full_attention\","
+                                       "\"sliding_attention\"]}",
+          "fs", 32 },
+        { FAMILY("Qwen2ForCausalLM") ",\"sliding_window\":32}", "ff", 0 },
+        { FAMILY("Qwen2ForCausalLM") ",\"sliding_window\":32,\"use_sliding_window\":true}", "ff", 32 },
+        { FAMILY("Qwen2ForCausalLM") ",\"sliding_window\":32,\"use_sliding_window\":true,"
+                                     "\"max_window_layers\":1}",
+          "fs", 32 },
+        { FAMILY("Qwen3ForCausalLM") ",\"use_sliding_window\":true,\"max_window_layers\":0}", "ss", 4096 },
+        { FAMILY("MixtralForCausalLM") ",\"num_local_experts\":4,\"num_experts_per_tok\":2}", "FF", 0 },
+        { FAMILY("MixtralForCausalLM") ",\"num_local_experts\":4,\"num_experts_per_tok\":2,"
+                                       "\"sliding_window\":8}",
+          "SS", 8 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct model_config c = load_good(cases[i].config);
+        assert_string_equal(layers_of(&c), cases[i].layers);
+        assert_int_equal(c.window, cases[i].window);
+    }
+}
+
+static void test_what_families_add(void **state)
+{
+    struct model_config c;
+
+    (void)state;
+    c = load_good(FAMILY("LlamaForCausalLM") ",\"attention_bias\":true}");
+    assert_true(c.qkv_bias && c.out_bias && !c.family->qk_norm);
+    c = load_good(FAMILY("Qwen2ForCausalLM") "}");
+    assert_true(c.qkv_bias && !c.out_bias && c.rms_eps == 1e-6f);
+    c = load_good(FAMILY("Qwen3ForCausalLM") "}");
+    assert_true(!c.qkv_bias && c.family->qk_norm);
+    assert_int_equal(c.d_head, 128); /* not hidden_size over heads */
+    c = load_good(FAMILY("MixtralForCausalLM") ",\"num_local_experts\":8,\"num_experts_per_tok\":2}");
+    assert_true(c.renormalize && c.rope.theta == 1e6 && c.rms_eps == 1e-5f);
+    assert_int_equal(c.d_expert, 96);
+    assert_int_equal(c.n_expert, 8);
+    c = load_good("{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"num_hidden_layers\":6,"
+                  "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"hidden_size\":64,"
+                  "\"intermediate_size\":96,\"vocab_size\":97,\"max_position_embeddings\":256,"
+                  "\"num_experts\":8,\"num_experts_per_tok\":3,\"moe_intermediate_size\":40,"
+                  "\"decoder_sparse_step\":2,\"mlp_only_layers\":[3]}");
+    assert_string_equal(layers_of(&c), "fFfffF");
+    assert_true(c.family->qk_norm && !c.renormalize);
+    assert_int_equal(c.d_expert, 40);
+}
+
+static void test_ropes(void **state)
+{
+    struct model_config c;
+
+    (void)state;
+    c = load_good("{" LLAMA SIZES ",\"rope_theta\":7,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
+    assert_true(c.rope.kind == MODEL_ROPE_LINEAR && c.rope.factor == 4 && c.rope.theta == 7);
+    c = load_good("{" LLAMA SIZES ",\"rope_theta\":7,\"rope_parameters\":{\"rope_type\":\"default\","
+                  "\"rope_theta\":9}}");
+    assert_true(c.rope.kind == MODEL_ROPE_DEFAULT && c.rope.theta == 9); /* the newer place wins */
+    c = load_good("{" LLAMA SIZES ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,"
+                  "\"original_max_position_embeddings\":64}}");
+    assert_true(c.rope.kind == MODEL_ROPE_YARN && c.rope.beta_fast == 32 && c.rope.beta_slow == 1);
+    assert_true(fabs(c.rope.attention_factor - (0.1 * log(4) + 1)) < 1e-12);
+    assert_int_equal(c.rope.original_context, 64);
+    c = load_good("{" LLAMA SIZES ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,"
+                  "\"attention_factor\":1.5,\"truncate\":false}}");
+    assert_true(c.rope.attention_factor == 1.5 && !c.rope.truncate);
+    assert_int_equal(c.rope.original_context, 256); /* max_position_embeddings */
+}
+
 static void test_refused_with_the_reason(void **state)
 {
     static const struct {
@@ -118,6 +223,24 @@ static void test_refused_with_the_reason(void **state)
         { "{" LLAMA SIZES ",\"rope_theta\":-1}", WEIR_CORRUPT, "rope_theta" },
         { "{" LLAMA SIZES ",\"hidden_act\":\"gelu\"}", WEIR_UNIMPLEMENTED, "gelu" },
         { "{" LLAMA SIZES ",\"mlp_bias\":true}", WEIR_UNIMPLEMENTED, "bias" },
+        { "{" LLAMA SIZES ",\"quantization_config\":{\"bits\":4}}", WEIR_UNIMPLEMENTED,
+          "quantization_config" },
+        { "{" LLAMA SIZES ",\"partial_rotary_factor\":0.5}", WEIR_UNIMPLEMENTED, "partial_rotary_factor" },
+        { "{" LLAMA SIZES ",\"layer_types\":[\"full_attention\"]}", WEIR_CORRUPT, "1 layers of 2" },
+        { "{" LLAMA SIZES ",\"layer_types\":[\"full_attention\",\"chunked_attention\"]}", WEIR_UNIMPLEMENTED,
+          "chunked_attention" },
+        { "{" LLAMA SIZES ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", WEIR_CORRUPT,
+          "layer 1 slides" },
+        { FAMILY("MixtralForCausalLM") "}", WEIR_CORRUPT, "experts is missing" },
+        { FAMILY("MixtralForCausalLM") ",\"num_local_experts\":4,\"num_experts_per_tok\":5}", WEIR_CORRUPT,
+          "5 of 4 experts" },
+        { FAMILY("MixtralForCausalLM") ",\"num_local_experts\":257,\"num_experts_per_tok\":2}", WEIR_CORRUPT,
+          "2 of 257 experts" },
+        { "{" LLAMA SIZES ",\"rope_scaling\":{\"full_attention\":{\"rope_type\":\"default\"}}}",
+          WEIR_UNIMPLEMENTED, "each kind of layer" },
+        { "{" LLAMA SIZES ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":-1}}", WEIR_CORRUPT, "yarn" },
+        { "{" LLAMA SIZES ",\"rope_scaling\":{\"rope_type\":\"longrope\",\"factor\":4}}", WEIR_UNIMPLEMENTED,
+          "longrope" },
         { "{" LLAMA SIZES ",\"eos_token_id\":97}", WEIR_CORRUPT, "end token 97" },
         { "{" LLAMA SIZES ",\"eos_token_id\":4294967297}", WEIR_CORRUPT, "end token 4294967297" },
         { "{" LLAMA SIZES ",\"eos_token_id\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}", WEIR_CORRUPT,
@@ -174,6 +297,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_everything_that_is_read, open_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_defaults, open_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_windows, open_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_what_families_add, open_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_ropes, open_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_refused_with_the_reason, open_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_generation_config_is_checked, open_dir, remove_dir),
         cmocka_unit_test(test_no_folder),
