@@ -61,7 +61,8 @@ static bool make_messages(struct tmpl_run *run, const struct weir_template_args 
         struct tmpl_value message;
         if (!weir_utf8_valid(m->role.ptr, m->role.len) || !weir_utf8_valid(m->content.ptr, m->content.len))
             return tmpl_fail(run, WEIR_INVALID, "message %d is not UTF-8", i);
-        if (!tmpl_new_dict(run, TMPL_DICT, &message) ||
+        if (!tmpl_give(run, m->role) || !tmpl_give(run, m->content) ||
+            !tmpl_new_dict(run, TMPL_DICT, &message) ||
             !tmpl_dict_set(run, message.dict, tmpl_str(WEIR_STR("role")), tmpl_str(m->role)) ||
             !tmpl_dict_set(run, message.dict, tmpl_str(WEIR_STR("content")), tmpl_str(m->content)) ||
             !tmpl_push(run, ret->list, message))
@@ -111,19 +112,55 @@ static size_t input_bytes(const struct weir_template_args *args)
     return n;
 }
 
+/* The marks of the text itself are all that is left: every capture was taken. */
+static weir_err copy_spans(struct tmpl_run *run, size_t n_before, struct weir_arena *arena,
+                           struct weir_span **ret, size_t *ret_n)
+{
+    const struct tmpl_given *given = run->given;
+    struct weir_span *spans = weir_arena_alloc(arena, (given->n_marks + 1) * sizeof *spans);
+
+    if (!spans) {
+        tmpl_fail(run, WEIR_NOMEM, "no memory for the spans");
+        return run->err;
+    }
+    for (size_t i = 0; i < given->n_marks; i++)
+        spans[i] = (struct weir_span){ given->marks[i].begin - n_before, given->marks[i].end - n_before };
+    *ret = spans;
+    *ret_n = given->n_marks;
+    return WEIR_OK;
+}
+
+/* spans may be NULL: nobody asks. */
+static weir_err render(const struct weir_template *t, const struct weir_template_args *args,
+                       struct weir_buf *out, struct weir_arena *arena, struct weir_span **ret_spans,
+                       size_t *ret_n_spans, struct weir_why *why)
+{
+    size_t n_input = input_bytes(args), n_before = weir_buf_len(out);
+    struct tmpl_run run = { .tmpl = t, .out = out, .now_unix = args->now_unix, .line = 1, .why = why };
+    struct tmpl_scope scope = { NULL, NULL };
+    struct tmpl_given given = { NULL };
+
+    if (ret_spans)
+        run.given = &given;
+    run.steps_left = TMPL_STEPS_MAX + (int64_t)(n_input / TMPL_STEP_BYTES); /* [C1] */
+    weir_arena_init(&run.arena, TMPL_RUN_BYTES_MAX + 16 * n_input);
+    if (set_variables(&run, &scope, args) && tmpl_exec(&run, t->body, &scope) && ret_spans)
+        copy_spans(&run, n_before, arena, ret_spans, ret_n_spans);
+    weir_arena_release(&run.arena);
+    return run.err;
+}
+
 weir_err weir_template_render(const struct weir_template *t, const struct weir_template_args *args,
                               struct weir_buf *out, struct weir_why *why)
 {
-    size_t n_input = input_bytes(args);
-    struct tmpl_run run = { .tmpl = t, .out = out, .now_unix = args->now_unix, .line = 1, .why = why };
-    struct tmpl_scope scope = { NULL, NULL };
+    return render(t, args, out, NULL, NULL, NULL, why);
+}
 
-    run.steps_left = TMPL_STEPS_MAX + (int64_t)(n_input / TMPL_STEP_BYTES); /* [C1] */
-    weir_arena_init(&run.arena, TMPL_RUN_BYTES_MAX + 16 * n_input);
-    if (set_variables(&run, &scope, args))
-        tmpl_exec(&run, t->body, &scope);
-    weir_arena_release(&run.arena);
-    return run.err;
+weir_err weir_template_render_spans(const struct weir_template *t, const struct weir_template_args *args,
+                                    struct weir_buf *out, struct weir_arena *arena,
+                                    struct weir_span **ret_spans, size_t *ret_n_spans, struct weir_why *why)
+{
+    return render(t, args, out, arena, ret_spans, ret_n_spans, why);
 }
 
 /* ---- finding it ---- */

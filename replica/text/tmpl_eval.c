@@ -75,16 +75,11 @@ static bool fail_operands(struct tmpl_run *run, const char *op, struct tmpl_valu
 
 static bool concat(struct tmpl_run *run, struct weir_str a, struct weir_str b, struct tmpl_value *ret)
 {
-    char *text = weir_arena_alloc(&run->arena, a.len + b.len + 1);
+    struct weir_buf out;
 
-    if (!text)
-        return tmpl_fail_mem(run);
-    if (a.len)
-        memcpy(text, a.ptr, a.len);
-    if (b.len)
-        memcpy(text + a.len, b.ptr, b.len);
-    *ret = tmpl_str((struct weir_str){ text, a.len + b.len });
-    return tmpl_tick(run, a.len + b.len);
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    bool ok = tmpl_tick(run, a.len + b.len) && tmpl_put(run, &out, a) && tmpl_put(run, &out, b);
+    return tmpl_take(run, &out, ret) && ok;
 }
 
 static bool repeat(struct tmpl_run *run, struct tmpl_value v, int64_t times, struct tmpl_value *ret)
@@ -102,7 +97,7 @@ static bool repeat(struct tmpl_run *run, struct tmpl_value v, int64_t times, str
     }
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
     for (int64_t i = 0; i < times && v.str.len > 0 && !out.failed && tmpl_tick(run, v.str.len); i++)
-        weir_buf_add(&out, v.str.ptr, v.str.len);
+        tmpl_put(run, &out, v.str);
     return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }
 

@@ -121,7 +121,8 @@ FILTER(f_escape)
         else
             weir_buf_addc(&out, s.ptr[i]);
     }
-    return tmpl_take(run, &out, ret);
+    tmpl_mark(run, &out, 0, s);
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }
 
 FILTER(f_replace)
@@ -162,7 +163,7 @@ FILTER(f_indent)
     weir_buf_release(&pad);
     /* A newline is added so that one at the end makes a last, empty line. */
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    weir_buf_add(&out, s.ptr, s.len);
+    tmpl_put(run, &out, s);
     weir_buf_addc(&out, '\n');
     struct tmpl_value text;
     ok = ok && tmpl_take(run, &out, &text) && tmpl_splitlines(run, text.str, /* keep_ends= */ false, &lines);
@@ -175,10 +176,10 @@ FILTER(f_indent)
         if (i > 0)
             weir_buf_addc(&out, '\n');
         if (i == 0 ? first : blank || line.len > 0)
-            weir_buf_add(&out, own.str.ptr, own.str.len);
-        weir_buf_add(&out, line.ptr, line.len);
+            tmpl_put(run, &out, own.str);
+        tmpl_put(run, &out, line);
     }
-    return tmpl_take(run, &out, ret);
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }
 
 FILTER(f_center)
@@ -196,7 +197,7 @@ FILTER(f_center)
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
     for (int64_t i = 0; i < left && tmpl_tick(run, 0); i++)
         weir_buf_addc(&out, ' ');
-    weir_buf_add(&out, s.ptr, s.len);
+    tmpl_put(run, &out, s);
     for (int64_t i = left; i < room && tmpl_tick(run, 0); i++)
         weir_buf_addc(&out, ' ');
     return tmpl_take(run, &out, ret) && run->err == WEIR_OK;

@@ -171,7 +171,8 @@ static bool put_number(struct tmpl_run *run, const struct spec *spec, struct tmp
     return true;
 }
 
-static void put_padded(const struct spec *spec, struct weir_str s, bool number, struct weir_buf *out)
+static void put_padded(struct tmpl_run *run, const struct spec *spec, struct weir_str s, bool number,
+                       struct weir_buf *out)
 {
     int room = spec->width - (int)tmpl_chars(s);
     bool zero = spec->zero && number && !spec->left;
@@ -180,7 +181,7 @@ static void put_padded(const struct spec *spec, struct weir_str s, bool number, 
     weir_buf_add(out, s.ptr, sign);
     for (int i = 0; !spec->left && i < room; i++)
         weir_buf_addc(out, zero ? '0' : ' ');
-    weir_buf_add(out, s.ptr + sign, s.len - sign);
+    tmpl_put(run, out, (struct weir_str){ s.ptr + sign, s.len - sign });
     for (int i = 0; spec->left && i < room; i++)
         weir_buf_addc(out, ' ');
 }
@@ -203,7 +204,7 @@ static bool put_spec(struct tmpl_run *run, const struct spec *spec, struct tmpl_
         }
         if (spec->precision >= 0)
             s.len = tmpl_char_offset(s, (size_t)spec->precision);
-        put_padded(spec, s, /* number= */ false, out);
+        put_padded(run, spec, s, /* number= */ false, out);
         return tmpl_tick(run, s.len);
     }
     if (!spec->letter || !strchr("dixXfFeg", spec->letter))
@@ -211,7 +212,7 @@ static bool put_spec(struct tmpl_run *run, const struct spec *spec, struct tmpl_
                          spec->letter ? spec->letter : '?');
     if (!put_number(run, spec, v, text, sizeof text))
         return false;
-    put_padded(spec, weir_str(text), /* number= */ true, out);
+    put_padded(run, spec, weir_str(text), /* number= */ true, out);
     return true;
 }
 
@@ -224,7 +225,7 @@ static bool percent_all(struct tmpl_run *run, struct weir_str format, struct tmp
         const char *mark = memchr(format.ptr + i, '%', format.len - i);
         size_t end = mark ? (size_t)(mark - format.ptr) : format.len;
         struct spec spec;
-        weir_buf_add(out, format.ptr + i, end - i);
+        tmpl_put(run, out, (struct weir_str){ format.ptr + i, end - i });
         if (!mark)
             break;
         if (end + 1 < format.len && format.ptr[end + 1] == '(')
@@ -259,7 +260,7 @@ bool tmpl_percent(struct tmpl_run *run, struct weir_str format, struct tmpl_valu
         weir_buf_release(&out);
         return false;
     }
-    return tmpl_take(run, &out, ret);
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }
 
 /* The argument that the field {name}, {0} or {} means. */
@@ -343,9 +344,9 @@ bool tmpl_str_format(struct tmpl_run *run, struct weir_str format, const struct 
     if (!tmpl_tick(run, format.len))
         return false;
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    if (!format_all(run, format, args, &out)) {
+    if (!format_all(run, format, args, &out) || !tmpl_mark(run, &out, 0, format)) {
         weir_buf_release(&out);
         return false;
     }
-    return tmpl_take(run, &out, ret);
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }

@@ -237,10 +237,22 @@ struct tmpl_loop {
     struct tmpl_value changed; /* what loop.changed saw last; UNSET at first */
 };
 
+/* Which texts were given by the caller (tmpl_given.c). */
+struct tmpl_given {
+    struct tmpl_range *root; /* of memory */
+    struct tmpl_mark {       /* of buffers in use; the innermost last */
+        const struct weir_buf *buf;
+        size_t begin, end;
+    } * marks;
+    size_t n_marks, marks_cap;
+    uint32_t turn;
+};
+
 struct tmpl_run {
     const struct weir_template *tmpl;
     struct weir_arena arena;
-    struct weir_buf *out; /* where text goes now: the caller's, or a capture */
+    struct tmpl_given *given; /* NULL: nobody asks */
+    struct weir_buf *out;     /* where text goes now: the caller's, or a capture */
     int64_t steps_left;
     int depth;
     uint32_t line; /* of the statement being run */
@@ -311,6 +323,17 @@ bool tmpl_slice(struct tmpl_run *run, struct tmpl_value of, const struct tmpl_va
                 struct tmpl_value *ret);
 bool tmpl_number(struct tmpl_value v, double *ret); /* int, float or bool */
 bool tmpl_from_json(struct tmpl_run *run, struct weir_str json, struct tmpl_value *ret);
+
+/* ---- what was given (tmpl_given.c) ---- */
+
+bool tmpl_give(struct tmpl_run *run, struct weir_str s);           /* these bytes are */
+bool tmpl_is_given(const struct tmpl_run *run, struct weir_str s); /* any of them */
+/* Appends and keeps track. */
+bool tmpl_put(struct tmpl_run *run, struct weir_buf *buf, struct weir_str s);
+/* All that was appended since `begin` was made of `source`: given if any of that is. */
+bool tmpl_mark(struct tmpl_run *run, const struct weir_buf *buf, size_t begin, struct weir_str source);
+/* The buffer's content went to `text`; NULL: it is dropped. */
+bool tmpl_give_taken(struct tmpl_run *run, const struct weir_buf *buf, const char *text);
 
 /* ---- text of values (tmpl_print.c) ---- */
 

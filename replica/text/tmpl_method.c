@@ -402,10 +402,10 @@ static bool pad(struct tmpl_run *run, struct tmpl_value self, const struct tmpl_
     int64_t n_left = !left ? 0 : !right ? room : room / 2 + (room & width & 1);
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
     for (int64_t i = 0; i < n_left && tmpl_tick(run, 0); i++)
-        weir_buf_add(&out, fill.ptr, fill.len);
-    weir_buf_add(&out, self.str.ptr, self.str.len);
+        tmpl_put(run, &out, fill);
+    tmpl_put(run, &out, self.str);
     for (int64_t i = n_left; i < room && tmpl_tick(run, 0); i++)
-        weir_buf_add(&out, fill.ptr, fill.len);
+        tmpl_put(run, &out, fill);
     return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }
 

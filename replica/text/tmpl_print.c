@@ -44,8 +44,9 @@ static bool is_printable(uint32_t c)
            (category < UTF8PROC_CATEGORY_ZS || category > UTF8PROC_CATEGORY_CO);
 }
 
-static void print_quoted(struct weir_str s, struct weir_buf *out)
+static void print_quoted(struct tmpl_run *run, struct weir_str s, struct weir_buf *out)
 {
+    size_t begin = weir_buf_len(out);
     bool has_single = memchr(s.ptr, '\'', s.len), has_double = memchr(s.ptr, '"', s.len);
     char quote = has_single && !has_double ? '"' : '\'';
 
@@ -65,6 +66,7 @@ static void print_quoted(struct weir_str s, struct weir_buf *out)
         }
         i += n;
     }
+    tmpl_mark(run, out, begin + 1, s);
     weir_buf_addc(out, quote);
 }
 
@@ -130,9 +132,9 @@ static bool print_value(struct tmpl_run *run, struct tmpl_value v, bool repr, st
         return true;
     case TMPL_STR:
         if (repr)
-            print_quoted(v.str, out);
+            print_quoted(run, v.str, out);
         else
-            weir_buf_add(out, v.str.ptr, v.str.len);
+            tmpl_put(run, out, v.str);
         return tmpl_tick(run, v.str.len);
     case TMPL_LIST:
     case TMPL_TUPLE:
@@ -172,11 +174,14 @@ bool tmpl_take(struct tmpl_run *run, struct weir_buf *buf, struct tmpl_value *re
     bool ok = check_out(run, buf);
     char *text = ok && len ? weir_arena_strndup(&run->arena, weir_buf_ptr(buf), len) : NULL;
 
+    bool given = tmpl_give_taken(run, buf, text);
     weir_buf_release(buf);
     if (!ok)
         return false;
     if (len && !text)
         return tmpl_fail_mem(run);
+    if (!given)
+        return false;
     *ret = tmpl_str((struct weir_str){ len ? text : "", len });
     return true;
 }
@@ -232,14 +237,16 @@ static void json_char(const struct json_style *st, uint32_t c, struct weir_str b
 static bool json_string(const struct json_style *st, struct weir_str s)
 {
     weir_buf_addc(st->out, '"');
+    size_t begin = weir_buf_len(st->out);
     for (size_t i = 0; i < s.len;) {
         uint32_t c;
         size_t n = tmpl_char_at(s, i, &c);
         json_char(st, c, (struct weir_str){ s.ptr + i, n });
         i += n;
     }
+    tmpl_mark(st->run, st->out, begin, s);
     weir_buf_addc(st->out, '"');
-    return tmpl_tick(st->run, s.len);
+    return tmpl_tick(st->run, s.len) && st->run->err == WEIR_OK;
 }
 
 static void json_break(const struct json_style *st, int level)

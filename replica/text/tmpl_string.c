@@ -101,7 +101,8 @@ bool tmpl_case(struct tmpl_run *run, struct weir_str s, enum tmpl_case how, stru
         starts = how == TMPL_TITLE_FILTER ? title_break(c) : how == TMPL_TITLE && !is_letter(c);
         i += n;
     }
-    return tmpl_take(run, &out, ret);
+    tmpl_mark(run, &out, 0, s);
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }
 
 /* ---- white space ---- */
@@ -190,17 +191,17 @@ bool tmpl_replace(struct tmpl_run *run, struct weir_str s, struct weir_str old, 
         size_t at = s.len ? (size_t)(hit - s.ptr) : 0;
         /* An empty string is found in front of every character and at the end. */
         size_t step = old.len ? old.len : at < s.len ? tmpl_char_at(s, at, &c) : 0;
-        weir_buf_add(&out, s.ptr + i, at - i);
-        weir_buf_add(&out, with.ptr, with.len);
+        tmpl_put(run, &out, (struct weir_str){ s.ptr + i, at - i });
+        tmpl_put(run, &out, with);
         if (old.len == 0)
-            weir_buf_add(&out, s.ptr + at, step);
+            tmpl_put(run, &out, (struct weir_str){ s.ptr + at, step });
         i = at + step;
         if (old.len == 0 && step == 0)
             break;
     }
     if (i < s.len)
-        weir_buf_add(&out, s.ptr + i, s.len - i);
-    return tmpl_take(run, &out, ret);
+        tmpl_put(run, &out, (struct weir_str){ s.ptr + i, s.len - i });
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
 }
 
 bool tmpl_join(struct tmpl_run *run, struct weir_str with, struct tmpl_value of, struct tmpl_value *ret)
@@ -213,7 +214,7 @@ bool tmpl_join(struct tmpl_run *run, struct weir_str with, struct tmpl_value of,
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
     for (size_t i = 0; i < items->n; i++) {
         if (i > 0)
-            weir_buf_add(&out, with.ptr, with.len);
+            tmpl_put(run, &out, with);
         if (!tmpl_tick(run, with.len) || !tmpl_print(run, items->at[i], &out)) {
             weir_buf_release(&out);
             return false;

@@ -635,7 +635,8 @@ static bool json_dict(struct tmpl_run *run, struct weir_json *j, struct tmpl_val
     if (!tmpl_new_dict(run, TMPL_DICT, ret) || !weir_json_object(j))
         return false;
     while (weir_json_key(j, &key))
-        if (!json_value(run, j, &value) || !tmpl_dict_set(run, ret->dict, tmpl_str(key), value))
+        if (!tmpl_give(run, key) || !json_value(run, j, &value) ||
+            !tmpl_dict_set(run, ret->dict, tmpl_str(key), value))
             return false;
     return weir_json_ok(j);
 }
@@ -688,7 +689,7 @@ static bool json_value(struct tmpl_run *run, struct weir_json *j, struct tmpl_va
         if (!weir_json_string(j, &s))
             return false;
         *ret = tmpl_str(s);
-        return true;
+        return tmpl_give(run, s);
     case WEIR_JSON_NUMBER:
         return json_number(j, ret);
     case WEIR_JSON_BOOL:

@@ -1,7 +1,8 @@
 /* fuzz_template.c - any source compiles or is refused with a reason, and what compiles renders within its
  * bounds.
  *
- * Input: the source. Rendering the same twice gives the same; the text is UTF-8 and no longer than allowed.
+ * Input: the source. Rendering the same twice gives the same, asked for spans or not; the text is UTF-8 and no longer
+ * than allowed; the spans are in order and within it.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ static const struct weir_chat_message messages[] = {
     { { "user", 4 }, { "", 0 } },
 };
 
-static weir_err render(const struct weir_template *t, struct weir_buf *out, struct weir_why *why)
+static weir_err render(const struct weir_template *t, bool with_spans, struct weir_buf *out,
+                       struct weir_why *why)
 {
     const struct weir_template_args args = {
         .messages = messages,
@@ -34,8 +36,21 @@ static weir_err render(const struct weir_template *t, struct weir_buf *out, stru
                               "\"l\":[3,1,2],\"s\":\"Hello\",\"d\":{\"b\":1,\"a\":[]}}"),
     };
 
+    struct weir_arena arena;
+    struct weir_span *spans = NULL;
+    size_t n = 0;
+
     weir_buf_init(out, TEXT_BYTES_MAX);
-    return weir_template_render(t, &args, out, why);
+    if (!with_spans)
+        return weir_template_render(t, &args, out, why);
+    weir_arena_init(&arena, 0);
+    weir_err err = weir_template_render_spans(t, &args, out, &arena, &spans, &n, why);
+    for (size_t i = 0; err == WEIR_OK && i < n; i++)
+        if (spans[i].begin >= spans[i].end || (i > 0 && spans[i].begin <= spans[i - 1].end) ||
+            spans[i].end > weir_buf_len(out))
+            abort();
+    weir_arena_release(&arena);
+    return err;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -50,11 +65,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort(); /* refused without a reason */
         return 0;
     }
-    err = render(t, &first, &why);
+    err = render(t, false, &first, &why);
     if (err == WEIR_INTERNAL || (err != WEIR_OK && !weir_utf8_valid(why.text, strlen(why.text))))
         abort();
-    if (render(t, &second, &why) != err || weir_buf_len(&first) != weir_buf_len(&second))
-        abort(); /* the first rendering left something behind */
+    if (render(t, true, &second, &why) != err || weir_buf_len(&first) != weir_buf_len(&second))
+        abort(); /* the first rendering left something behind, or spans change the text */
     if (weir_buf_len(&first) > TEXT_BYTES_MAX)
         abort();
     if (err == WEIR_OK && !weir_utf8_valid(weir_buf_ptr(&first), weir_buf_len(&first)))

@@ -352,6 +352,75 @@ static void test_load(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* [O1] In these all that was given is Z, or a space beside one, and the template's own text has none: so each Z is in
+ * a span, and nothing is that the template wrote. */
+static void test_spans(void **state)
+{
+    static const char *const sources[] = {
+        "{% for m in messages %}{{ '<' + m.role + '>\\n' + m.content + '<end>' }}{% endfor %}",
+        "{% for m in messages %}<{{ m['role'] }}> {{ m.content | trim }}<end>{% endfor %}",
+        "{% macro show(m) %}[{{ m.role }}] {{ m.content }}{% endmacro %}{% for m in messages %}{{ show(m) }};"
+        "{% endfor %}",
+        "{% set all %}{% for m in messages %}({{ m.content }}){% endfor %}{% endset %}a{{ all }}b{{ "
+        "messages[1].content | upper }}c",
+        "{{ messages | map(attribute='content') | join('--') }}",
+        "{{ messages[0].content.split(' ')[-1] ~ 'x' ~ messages[1].content[1:] }}",
+        "{{ messages[0].content | replace('ZZ', 'aa') }}{{ 'abc' | replace('b', messages[0].content) }}",
+        "{{ 'a%sb%s' % (messages[0].content, 3) }}{{ '{}:{}'.format(messages[1].content, 'x') }}",
+        "{{ tools | tojson }}{{ tools | tojson(indent=2) }}{{ tools }}",
+        "{% for m in messages %}{{ (m.content * 2) | indent(2) | center(20) }}{% endfor %}",
+        "{% set ns = namespace(t='') %}{% for m in messages %}{% set ns.t = ns.t + 'k' + m.content %}{% "
+        "endfor %}"
+        "{{ messages[0].content | title }}{{ ns.t[::-1] }}{{ ns.t.ljust(30, '.') }}{{ messages[0].content | "
+        "e }}{{ ns.t | list | join(',') "
+        "}}",
+        "{% for k, v in tools[0].items() %}{{ k }}={{ v }},{% endfor %}{{ tools[0].Z.Z.capitalize() }}",
+    };
+    const struct weir_chat_message messages[] = { { WEIR_STR("Z"), WEIR_STR("ZZ ZZZ") },
+                                                  { WEIR_STR("ZZ"), WEIR_STR(" Z ") } };
+    const struct weir_template_args args = {
+        .messages = messages,
+        .n_messages = 2,
+        .variables = WEIR_STR("{\"tools\":[{\"Z\":{\"Z\":\"Z\\u005a\"}},{\"ZZ\":[\"Z\",1]}]}")
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        struct weir_template *t = NULL;
+        struct weir_why why = { .text = "" };
+        struct weir_buf out, plain;
+        struct weir_arena arena;
+        struct weir_span *spans = NULL;
+        size_t n = 0, at = 0;
+        weir_buf_init(&out, 0);
+        weir_buf_init(&plain, 0);
+        weir_arena_init(&arena, 0);
+        weir_buf_adds(&out, "before");
+        if (weir_template_compile(weir_str(sources[i]), &t, &why) != WEIR_OK ||
+            weir_template_render(t, &args, &plain, &why) != WEIR_OK ||
+            weir_template_render_spans(t, &args, &out, &arena, &spans, &n, &why) != WEIR_OK)
+            fail_msg("%s: %s", sources[i], why.text);
+        const char *text = weir_buf_ptr(&out) + 6;
+        size_t len = weir_buf_len(&out) - 6;
+        assert_int_equal(len, weir_buf_len(&plain));
+        assert_memory_equal(text, weir_buf_ptr(&plain), len);
+        assert_true(n > 0);
+        for (size_t k = 0; k < len; k++) {
+            while (at < n && spans[at].end <= k)
+                at++;
+            bool inside = at < n && k >= spans[at].begin;
+            bool is_z = text[k] == 'Z' || text[k] == 'z';
+            if (is_z ? !inside : inside && text[k] != ' ' && !strchr("\\u05aAk", text[k]))
+                fail_msg("%s: byte %zu of \"%.*s\"", sources[i], k, (int)len, text);
+        }
+        assert_true(spans[n - 1].end <= len);
+        weir_buf_release(&out);
+        weir_buf_release(&plain);
+        weir_arena_release(&arena);
+        weir_template_close(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_errors_name_the_place),
         cmocka_unit_test(test_bad_bytes),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_spans),
         cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
