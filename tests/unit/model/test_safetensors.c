@@ -84,6 +84,32 @@ static void test_tensors_by_name(void **state)
     safetensors_close(NULL);
 }
 
+/* Advice changes nothing that is read, and prefixes that nothing has are fine. */
+static void test_advice_about_pages(void **state)
+{
+    static const char *const prefixes[] = { "", "a", "ab", "b", "c", "ab.", "zz" };
+    struct safetensors *st = NULL;
+    struct weir_why why;
+
+    (void)state;
+    assert_int_equal(open_header("{" T("ab.x", "F32", "[2]", "[8,16]") "," T(
+                                     "ab", "F32", "[2]", "[0,8]") "," T("b", "F32", "[0]", "[16,16]") "}",
+                                 16, &st, &why),
+                     WEIR_OK);
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        safetensors_will_read(st, prefixes[i]);
+        safetensors_have_read(st, prefixes[i]);
+        for (int k = 0; k < 8; k++) {
+            assert_int_equal(((const char *)safetensors_find(st, "ab")->data)[k], k);
+            assert_int_equal(((const char *)safetensors_find(st, "ab.x")->data)[k], 8 + k);
+        }
+    }
+    assert_int_equal(safetensors_count(st), 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(safetensors_index(st, safetensors_at(st, i)), i);
+    safetensors_close(st);
+}
+
 static void test_damaged_headers(void **state)
 {
     static const struct {
@@ -236,6 +262,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_tensors_by_name, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_advice_about_pages, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_damaged_headers, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_damaged_files, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_truncated_model, make_dir, remove_dir),
