@@ -39,6 +39,7 @@ struct replica {
     char id[80], model[256], grpc[280], admin[280], key[640];
     struct weir_tokenizer *tokenizer;
     struct weir_template *chat_template;
+    struct weir_buf template_text;
     uint8_t template_hash[32];
     struct weir_engine *engine;
     struct weir_serve *serve;
@@ -112,12 +113,12 @@ static weir_err open_admin(struct replica *r, struct weir_why *why)
 /* ---- opening ---- */
 static weir_err open_template(struct replica *r, struct weir_why *why)
 {
-    struct weir_buf source;
+    struct weir_buf *source = &r->template_text;
 
-    weir_buf_init(&source, 1 << 20);
-    weir_err err = weir_template_load(r->conf.model_dir, &source, why);
+    weir_buf_init(source, 1 << 20);
+    weir_err err = weir_template_load(r->conf.model_dir, source, why);
     if (err == WEIR_OK) {
-        struct weir_str text = { weir_buf_ptr(&source), weir_buf_len(&source) };
+        struct weir_str text = { weir_buf_ptr(source), weir_buf_len(source) };
         weir_sha256(text.ptr, text.len, r->template_hash);
         err = weir_template_compile(text, &r->chat_template, why);
     } else if (err == WEIR_NOTFOUND) {
@@ -125,7 +126,6 @@ static weir_err open_template(struct replica *r, struct weir_why *why)
                   r->conf.model_dir);
         err = WEIR_OK;
     }
-    weir_buf_release(&source);
     return err;
 }
 
@@ -169,6 +169,7 @@ static weir_err open_serving(struct replica *r, struct weir_why *why)
         .engine = r->engine,
         .tokenizer = r->tokenizer,
         .chat_template = r->chat_template,
+        .template_text = { weir_buf_ptr(&r->template_text), weir_buf_len(&r->template_text) },
         .n_text_workers = r->conf.text_workers,
         .n_queue_max = r->conf.queue_max,
         .request_bytes_max = r->conf.request_bytes_max,
@@ -186,6 +187,10 @@ static weir_err open_serving(struct replica *r, struct weir_why *why)
     };
 
     memcpy(opts.template_hash, r->template_hash, sizeof opts.template_hash);
+    opts.tool_format_given = strcmp(r->conf.tool_format, "auto") != 0;
+    if (opts.tool_format_given && !weir_tool_format_parse(weir_str(r->conf.tool_format), &opts.tool_format))
+        return weir_fail_param(why, "tool_format", WEIR_INVALID,
+                               "tool_format must be auto, none, llama3, hermes, mistral or deepseek");
     weir_err err = weir_serve_open(&opts, &r->serve, why);
     if (err != WEIR_OK)
         return err;
@@ -287,6 +292,7 @@ static void close_all(struct replica *r)
     weir_rpc_close(r->rpc);
     weir_engine_close(r->engine);
     weir_template_close(r->chat_template);
+    weir_buf_release(&r->template_text);
     weir_tokenizer_close(r->tokenizer);
 }
 

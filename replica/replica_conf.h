@@ -16,6 +16,8 @@
     X(U64, kv_bytes, "0", 0, 0, "bytes", "KV pool; 0 = room for every slot's whole context, at most 1 GiB")  \
     X(U32, step_tokens, "256", 16, 65536, "tokens", "budget of one engine step")                             \
     X(U32, text_workers, "1", 1, 64, "threads", "templates and tokenizing")                                  \
+    X(STR, tool_format, "auto", 0, 16, "",                                                                   \
+      "how the model writes calls: none|llama3|hermes|mistral|deepseek")                                     \
     X(STR, grpc_listen, "127.0.0.1:8380", 1, 255, "host:port", "where routers attach; private network")      \
     X(STR, admin_listen, "127.0.0.1:8480", 1, 255, "host:port", "metrics and debug; private")                \
     X(STR, advertise_grpc, "", 0, 255, "host:port", "gRPC address told to routers; empty = as bound")        \

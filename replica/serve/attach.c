@@ -113,13 +113,8 @@ void call_unref(struct call *call)
 {
     if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1)
         return;
-    for (uint32_t i = 0; call->choices && i < call->n_choices; i++) {
-        weir_stop_release(&call->choices[i].stop);
-        weir_buf_release(&call->choices[i].text);
-        weir_free(call->choices[i].ids);
-        weir_free(call->choices[i].logprobs);
-    }
-    weir_free(call->choices);
+    choices_close(call);
+    weir_grammar_unref(call->grammar);
     weir_free(call->data);
     weir_arena_release(&call->arena);
     attach_unref(call->att);
@@ -226,7 +221,9 @@ static struct call *call_new(struct attach *att, const Weir__Fabric__V1__Begin *
     call->salt.len = begin->cache_salt.len;
     call->salt.ptr =
         weir_arena_strndup(&call->arena, (const char *)begin->cache_salt.data, begin->cache_salt.len);
-    if (!call->salt.ptr) {
+    call->account.ptr = weir_arena_strndup(&call->arena, begin->account, strlen(begin->account));
+    call->account.len = strlen(begin->account);
+    if (!call->salt.ptr || !call->account.ptr) {
         weir_arena_release(&call->arena);
         weir_free(data);
         weir_free(call);
@@ -238,6 +235,8 @@ static struct call *call_new(struct attach *att, const Weir__Fabric__V1__Begin *
     call->cancel = (struct step_msg){ .kind = STEP_CANCEL, .call = call };
     call->att = att;
     call->tag = begin->tag;
+    if (begin->call_id.len == sizeof call->call_id)
+        memcpy(call->call_id, begin->call_id.data, sizeof call->call_id);
     call->seed = begin->seed;
     call->now_unix = begin->now_unix;
     call->priority = begin->priority;

@@ -83,7 +83,13 @@ weir_err weir_serve_open(const struct weir_serve_opts *opts, struct weir_serve *
     serve->rate.window_ns = weir_now_ns();
     weir_arena_init(&serve->step_arena, 0);
     weir_buf_init(&serve->scratch, 0);
+    weir_buf_init(&serve->piece, 0);
     weir_err err = weir_queue_init(&serve->step_queue, 0, /* with_fd= */ false, why);
+    if (err == WEIR_OK)
+        err = weir_grammar_vocab_open(opts->tokenizer, serve->info->eos_ids, serve->info->n_eos_ids,
+                                      &serve->vocab, why);
+    if (err == WEIR_OK && !(serve->formats = formats_open()))
+        err = weir_fail(why, WEIR_NOMEM, "no memory for the formats");
     if (err == WEIR_OK)
         err = start_text_workers(serve, why);
     load_publish(serve);
@@ -200,6 +206,9 @@ void weir_serve_close(struct weir_serve *serve)
     weir_queue_release(&serve->step_queue);
     weir_arena_release(&serve->step_arena);
     weir_buf_release(&serve->scratch);
+    weir_buf_release(&serve->piece);
+    formats_close(serve->formats);
+    weir_grammar_vocab_close(serve->vocab);
     pthread_cond_destroy(&serve->send_cond);
     pthread_mutex_destroy(&serve->send_lock);
     pthread_mutex_destroy(&serve->attach_lock);

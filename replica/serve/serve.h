@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "proto/rpc.h"
+#include "replica/text/tool_parse.h"
 
 struct weir_serve;
 struct weir_engine;
@@ -20,6 +21,9 @@ struct weir_serve_opts {
     struct weir_engine *engine;
     const struct weir_tokenizer *tokenizer;
     const struct weir_template *chat_template; /* NULL: the model has none; chat is refused */
+    struct weir_str template_text;             /* its source; borrowed */
+    bool tool_format_given;                    /* else the template's text says how calls are written */
+    enum weir_tool_format tool_format;
     uint8_t template_hash[32];
     uint32_t n_text_workers;
     uint32_t n_queue_max;         /* calls accepted but not yet running */

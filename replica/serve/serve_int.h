@@ -1,8 +1,8 @@
 /* serve_int.h - what the files of serve/ share: a call's way through the threads.
  *
  *   CQ thread      attach.c   Begin and Chunks arrive; the request is whole -> text queue
- *   text worker    text.c     unpack, template, tokenize                    -> step queue
- *   step thread    step.c     session, tokens, detokenize, stop strings     -> the attachment's outbox
+ *   text worker    text.c     unpack, prompt.c, format.c, choices opened     -> step queue
+ *   step thread    step.c     session, tokens; choice.c: text, calls        -> the attachment's outbox
  *   sender         send.c     one gRPC send in flight per attachment; load reports
  *
  * [S1] Each call belongs to one thread at a time and moves along that route only; the queues hand it over.
@@ -19,9 +19,11 @@
 #include "base/queue.h"
 #include "base/thread.h"
 #include "replica/engine/engine.h"
+#include "replica/grammar/grammar.h"
 #include "replica/serve/serve.h"
 #include "replica/text/template.h"
 #include "replica/text/tokenizer.h"
+#include "replica/text/tool_parse.h"
 #include "weir/fabric/v1/fabric.pb-c.h"
 
 #define ATTACH_BUCKETS 256
@@ -47,15 +49,29 @@ struct attach {
 };
 
 /* ---- one submit ---- */
+/* What one step brought of one tool call: its name, when it began, then arguments, side by side in `called`. */
+struct call_piece {
+    uint32_t i_call;
+    size_t begin, n_name, n_arguments;
+};
+
 struct choice {
+    struct call *call;
     struct weir_detok detok;
     struct weir_stop_state stop;
-    uint32_t n_out; /* tokens */
+    struct weir_output_parser *parser;  /* NULL: text is text */
+    struct weir_grammar_state *grammar; /* NULL: anything goes; the engine's once the session is open */
+    uint32_t n_out;                     /* tokens */
+    uint32_t n_calls;
     bool finished;
+    bool has_enough; /* a call has ended, and there is to be only one */
+    bool failed;     /* no memory: its next token ends it */
     /* what this step brought, until it is encoded */
-    struct weir_buf text;
+    struct weir_buf text, reasoning, raw, called;
     uint32_t *ids;
     size_t n_ids, cap_ids;
+    struct call_piece *pieces;
+    size_t n_pieces, cap_pieces;
     Weir__V1__TokenLogprob **logprobs; /* in the step arena */
     size_t n_logprobs, cap_logprobs;
     Weir__V1__FinishReason finish;
@@ -83,22 +99,32 @@ struct call {
     struct weir_arena arena;
     uint8_t *data; /* the encoded GenerateRequest */
     uint32_t n_data, n_total;
+    uint8_t call_id[16];
     uint64_t seed, now_unix;
     uint32_t priority;
-    struct weir_str salt;
+    struct weir_str salt, account;
     uint64_t arrived_ns;
 
     /* after text.c */
     const Weir__V1__GenerateRequest *msg;
     struct weir_tokens prompt;
+    bool is_cut; /* the plain prompt's beginning was left out */
     struct weir_stop *stops;
+    struct weir_output_format format;
+    bool parses;                  /* the answer holds reasoning or calls to be taken out */
+    struct weir_grammar *grammar; /* what the answer must be; counted; NULL: anything */
+    struct weir_str prefill;      /* what the answer is made to begin with */
+    struct weir_str prompt_text;  /* as the model saw it, where somebody asked for it */
+    struct weir_str echo;         /* given back before the answer */
+    uint32_t n_echo;              /* tokens of it: the prompt's last ones */
     uint32_t n_choices;
     weir_err err; /* text failed; why says how */
     struct weir_why why;
 
     /* on the step thread */
     struct weir_session *session;
-    struct choice *choices;
+    struct choice *choices; /* opened by the text worker */
+    bool told_prompt;       /* its ids or text have gone out */
     uint32_t n_live, cached_tokens;
     uint64_t started_ns, first_token_ns, queue_ns;
     bool pending;            /* counted in serve->n_pending; step thread after arrival */
@@ -125,6 +151,8 @@ struct weir_serve {
     const struct weir_engine_info *info;
     uint32_t n_slots;
     struct serve_metrics metrics;
+    struct weir_grammar_vocab *vocab;
+    struct formats *formats; /* compiled grammars */
 
     struct weir_queue step_queue;
     struct text_worker *text_workers;
@@ -149,7 +177,7 @@ struct weir_serve {
     /* step thread only */
     struct call *dirty;
     struct weir_arena step_arena;
-    struct weir_buf scratch;
+    struct weir_buf scratch, piece;
     struct {
         double prefill_tokens, prefill_s, service_ms; /* running means */
         double prefill_tokens_s;
@@ -179,8 +207,31 @@ extern const struct weir_rpc_stream_ops attach_ops;
 void *text_main(void *worker);
 weir_err text_push(struct weir_serve *serve, struct call *call);
 
+/* prompt.c: text worker. Sets prompt, prompt_text, and what format.c sets. */
+weir_err prompt_make(struct weir_serve *serve, struct call *call);
+
+/* format.c: text worker */
+struct formats *formats_open(void); /* NULL: no memory */
+void formats_close(struct formats *formats);
+/* Sets format, parses, grammar and prefill. `prompt` is the rendered chat. */
+weir_err format_choose(struct weir_serve *serve, struct call *call, struct weir_str prompt);
+/* The same for a completion: a grammar, but nothing to take out. */
+weir_err format_choose_plain(struct weir_serve *serve, struct call *call);
+
+/* choice.c */
+#define CALL_ID_SIZE 32
+weir_err choices_open(struct call *call); /* text worker */
+void choices_close(struct call *call);
+/* The rest: step thread. */
+void choice_echo(struct weir_serve *serve, struct choice *ch);
+void choice_token(struct weir_serve *serve, struct choice *ch, const struct weir_engine_event *ev);
+void choice_finish(struct weir_serve *serve, struct choice *ch, Weir__V1__FinishReason reason);
+void choice_encode(struct weir_serve *serve, struct choice *ch);
+
 /* step.c */
 void *step_main(void *serve);
+/* The call has news to tell at the end of this step. Step thread. */
+void step_mark(struct weir_serve *serve, struct call *call);
 /* Ends a running call when the step thread is gone. */
 void step_drop(struct weir_serve *serve, struct call *call);
 

@@ -2,11 +2,7 @@
  * routers.
  *
  * It never tokenizes, waits for a peer or enters gRPC; what it makes goes to the outboxes, and the sender
- * takes it from there. All news of a step about one choice is one Delta.
- *
- * [T1] A choice's text is exactly the concatenation of its deltas' text, whole characters, cut before a stop
- * string. [T2] Every token the engine tells is in exactly one delta's ids, up to the one that ended the
- * choice. */
+ * takes it from there. All news of a step about one choice is one Delta (choice.c). */
 #include <math.h>
 #include <string.h>
 
@@ -23,21 +19,36 @@ static void end_pending(struct weir_serve *serve, struct call *call)
     call->pending = false;
 }
 
-static bool choices_init(struct call *call)
-{
-    call->choices = weir_calloc(call->n_choices, sizeof *call->choices);
-    if (!call->choices)
-        return false;
-    for (uint32_t i = 0; i < call->n_choices; i++) {
-        weir_detok_init(&call->choices[i].detok);
-        weir_buf_init(&call->choices[i].text, 0);
-    }
-    return true;
-}
-
 static double given_or(bool given, double value, double model_default, double otherwise)
 {
     return given ? value : isnan(model_default) ? otherwise : model_default;
+}
+
+/* What the engine does not do yet is refused by name, never dropped. */
+static weir_err check_supported(const Weir__V1__GenerateRequest *msg, const struct call *call,
+                                struct weir_why *why)
+{
+    const struct {
+        const char *name;
+        bool given;
+    } fields[] = {
+        { "typical_p", msg->has_typical_p_case },
+        { "repetition_penalty", msg->has_repetition_penalty_case },
+        { "frequency_penalty", msg->has_frequency_penalty_case },
+        { "presence_penalty", msg->has_presence_penalty_case },
+        { "mirostat_target", msg->has_mirostat_target_case },
+        { "logit_bias", msg->n_logit_bias > 0 },
+        { "min_tokens", msg->min_tokens > 0 },
+        { "prompt_cache_max_len", msg->has_prompt_cache_max_len_case },
+        { "response_format", call->grammar != NULL },
+        { "echo", call->n_echo > 0 && msg->logprobs },
+    };
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].given)
+            return weir_fail_param(why, fields[i].name, WEIR_INVALID, "%s: not supported by this replica",
+                                   fields[i].name);
+    return WEIR_OK;
 }
 
 static weir_err open_session(struct weir_serve *serve, struct call *call, uint64_t now_ns)
@@ -46,9 +57,10 @@ static weir_err open_session(struct weir_serve *serve, struct call *call, uint64
     const struct weir_engine_info *info = serve->info;
     uint32_t room = info->n_context - (uint32_t)call->prompt.n;
     const uint32_t default_max = 2048;
+    weir_err err = check_supported(msg, call, &call->why);
 
-    if (!choices_init(call))
-        return weir_fail(&call->why, WEIR_NOMEM, "no memory for the choices");
+    if (err != WEIR_OK)
+        return err;
     struct weir_session_params params = {
         .prompt = call->prompt.ids,
         .n_prompt = (uint32_t)call->prompt.n,
@@ -63,6 +75,7 @@ static weir_err open_session(struct weir_serve *serve, struct call *call, uint64
                                      : 0,
         .logprobs = msg->logprobs,
         .n_top_logprobs = msg->logprobs ? (int)msg->top_logprobs : 0,
+        .ignore_eos = msg->ignore_eos,
         .priority = call->priority,
         .cache_salt = call->salt,
         .user = call,
@@ -130,7 +143,7 @@ void step_drop(struct weir_serve *serve, struct call *call)
 }
 
 /* ---- what a step brought ---- */
-static void mark(struct weir_serve *serve, struct call *call)
+void step_mark(struct weir_serve *serve, struct call *call)
 {
     if (call->dirty)
         return;
@@ -140,108 +153,6 @@ static void mark(struct weir_serve *serve, struct call *call)
 }
 
 /* Grows an array that a choice keeps for the step's news. */
-static bool grow(void *array, size_t *cap, size_t n, size_t size)
-{
-    void *grown;
-    size_t wanted = *cap ? 2 * *cap : 8;
-
-    if (n < *cap)
-        return true;
-    memcpy(&grown, array, sizeof grown);
-    grown = weir_realloc(grown, wanted * size);
-    if (!grown)
-        return false;
-    memcpy(array, &grown, sizeof grown);
-    *cap = wanted;
-    return true;
-}
-
-static Weir__V1__TokenLogprob *encode_logprob(struct weir_serve *serve, const struct weir_engine_event *ev,
-                                              int n_top)
-{
-    struct weir_arena *arena = &serve->step_arena;
-    Weir__V1__TokenLogprob *lp = weir_arena_alloc(arena, sizeof *lp);
-    Weir__V1__TopLogprob **tops = weir_arena_alloc(arena, ((size_t)n_top + 1) * sizeof(void *));
-    struct weir_str bytes = weir_token_bytes(serve->opts.tokenizer, ev->id, /* with_special= */ true);
-
-    if (!lp || !tops)
-        return NULL;
-    weir__v1__token_logprob__init(lp);
-    lp->id = (uint32_t)ev->id;
-    lp->token = (ProtobufCBinaryData){ bytes.len, (uint8_t *)(uintptr_t)bytes.ptr };
-    lp->logprob = ev->logprob;
-    lp->top = tops;
-    for (int i = 0; i < n_top; i++) {
-        Weir__V1__TopLogprob *top = weir_arena_alloc(arena, sizeof *top);
-        if (!top)
-            return NULL;
-        bytes = weir_token_bytes(serve->opts.tokenizer, ev->top[i].id, true);
-        weir__v1__top_logprob__init(top);
-        top->id = (uint32_t)ev->top[i].id;
-        top->token = (ProtobufCBinaryData){ bytes.len, (uint8_t *)(uintptr_t)bytes.ptr };
-        top->logprob = ev->top[i].logprob;
-        tops[lp->n_top++] = top;
-    }
-    return lp;
-}
-
-static void choice_finish(struct weir_serve *serve, struct call *call, struct choice *ch,
-                          Weir__V1__FinishReason reason)
-{
-    struct weir_buf tail;
-
-    if (ch->finished)
-        return;
-    if (reason !=
-        WEIR__V1__FINISH_REASON__FINISH_NONE) { /* half a character and a half stop string come out now */
-        weir_buf_init(&tail, 0);
-        weir_detok_finish(&ch->detok, &tail);
-        if (!weir_stop_push(call->stops, &ch->stop,
-                            (struct weir_str){ weir_buf_ptr(&tail), weir_buf_len(&tail) }, &ch->text))
-            weir_stop_finish(&ch->stop, &ch->text);
-        weir_buf_release(&tail);
-    }
-    ch->finished = true;
-    ch->finish = reason;
-    ch->dirty = true;
-    call->n_live--;
-    mark(serve, call);
-}
-
-static void on_token(struct weir_serve *serve, struct call *call, const struct weir_engine_event *ev)
-{
-    struct choice *ch = &call->choices[ev->choice];
-    struct weir_str bytes;
-
-    if (ch->finished)
-        return;
-    ch->n_out++;
-    ch->dirty = true;
-    serve->rate.generated++;
-    mark(serve, call);
-    if (!grow(&ch->ids, &ch->cap_ids, ch->n_ids, sizeof *ch->ids)) {
-        weir_session_stop_choice(call->session, ev->choice);
-        choice_finish(serve, call, ch, WEIR__V1__FINISH_REASON__FINISH_ERROR);
-        return;
-    }
-    ch->ids[ch->n_ids++] = (uint32_t)ev->id; /* [T2] */
-    if (call->msg->logprobs && grow(&ch->logprobs, &ch->cap_logprobs, ch->n_logprobs, sizeof(void *))) {
-        Weir__V1__TokenLogprob *lp = encode_logprob(serve, ev, (int)call->msg->top_logprobs);
-        if (lp)
-            ch->logprobs[ch->n_logprobs++] = lp;
-    }
-    bytes = weir_token_bytes(serve->opts.tokenizer, ev->id, /* with_special= */ false);
-    weir_buf_clear(&serve->scratch);
-    weir_detok_push(&ch->detok, bytes, &serve->scratch);
-    struct weir_str text = { weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) };
-    if (text.len && weir_stop_push(call->stops, &ch->stop, text, &ch->text)) { /* [T1] */
-        weir_session_stop_choice(call->session, ev->choice);
-        ch->finished = true;
-        ch->finish = WEIR__V1__FINISH_REASON__FINISH_STOP;
-        call->n_live--;
-    }
-}
-
 static void on_started(struct weir_serve *serve, struct call *call, const struct weir_engine_event *ev,
                        uint64_t now_ns)
 {
@@ -251,6 +162,8 @@ static void on_started(struct weir_serve *serve, struct call *call, const struct
     call->started_ns = now_ns;
     call->cached_tokens = ev->cached_tokens;
     call->queue_ns = now_ns - call->arrived_ns;
+    for (uint32_t i = 0; i < call->n_choices && call->echo.len > 0; i++)
+        choice_echo(serve, &call->choices[i]);
     started.tag = call->tag;
     started.cached_tokens = ev->cached_tokens;
     started.queue_ns = call->queue_ns;
@@ -279,38 +192,15 @@ static void on_event(struct weir_serve *serve, const struct weir_engine_event *e
     case WEIR_EV_TOKEN:
         if (!call->first_token_ns)
             call->first_token_ns = now_ns;
-        on_token(serve, call, ev);
+        choice_token(serve, &call->choices[ev->choice], ev);
         break;
     case WEIR_EV_FINISHED:
-        choice_finish(serve, call, &call->choices[ev->choice], reasons[ev->finish]);
+        choice_finish(serve, &call->choices[ev->choice], reasons[ev->finish]);
         break;
     }
 }
 
 /* ---- to the routers ---- */
-static void encode_choice(struct weir_serve *serve, struct call *call, uint32_t i)
-{
-    struct choice *ch = &call->choices[i];
-    Weir__Fabric__V1__Delta delta = WEIR__FABRIC__V1__DELTA__INIT;
-
-    delta.tag = call->tag;
-    delta.choice = i;
-    delta.text =
-        (ProtobufCBinaryData){ weir_buf_len(&ch->text), (uint8_t *)(uintptr_t)weir_buf_ptr(&ch->text) };
-    delta.n_ids = ch->n_ids;
-    delta.ids = ch->ids;
-    delta.n_logprobs = ch->n_logprobs;
-    delta.logprobs = ch->logprobs;
-    delta.finish = ch->finished ? ch->finish : WEIR__V1__FINISH_REASON__FINISH_NONE;
-    weir_buf_clear(&serve->scratch);
-    frame_add(&serve->scratch, 4, &delta.base);
-    attach_append(call->att,
-                  (struct weir_str){ weir_buf_ptr(&serve->scratch), weir_buf_len(&serve->scratch) });
-    weir_buf_clear(&ch->text);
-    ch->n_ids = ch->n_logprobs = 0;
-    ch->dirty = false;
-}
-
 static void tell(struct weir_serve *serve, uint64_t now_ns)
 {
     struct call *call = serve->dirty;
@@ -321,7 +211,7 @@ static void tell(struct weir_serve *serve, uint64_t now_ns)
         call->dirty = false;
         for (uint32_t i = 0; i < call->n_choices; i++)
             if (call->choices[i].dirty)
-                encode_choice(serve, call, i);
+                choice_encode(serve, &call->choices[i]);
         if (call->n_live == 0)
             end_running(serve, call, WEIR__FABRIC__V1__TERMINAL_REASON__TERMINAL_DONE, now_ns);
         call = next;

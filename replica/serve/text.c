@@ -1,7 +1,5 @@
-/* text.c - a text worker: an encoded request becomes tokens, away from the step thread.
- *
- * Everything it makes lives in the call's arena. The router has checked the request; what it can't check is
- * checked here: whether the template takes the messages, and whether the prompt fits the context. */
+/* text.c - a text worker: an encoded request becomes tokens, a grammar and choices that wait for tokens, away from
+ * the step thread. The parts are in prompt.c, format.c and choice.c; here is their order, and what they share. */
 #include "base/clock.h"
 #include "proto/rpc.h"
 #include "replica/serve/serve_int.h"
@@ -9,63 +7,6 @@
 #include <string.h>
 
 #include <protobuf-c/protobuf-c.h>
-
-static weir_err render_chat(struct weir_serve *serve, struct call *call, struct weir_buf *out)
-{
-    const Weir__V1__Chat *chat = call->msg->chat;
-    struct weir_chat_message *messages;
-
-    if (!serve->opts.chat_template)
-        return weir_fail_param(&call->why, "messages", WEIR_INVALID,
-                               "the model has no chat template: use completions with a prompt");
-    messages = weir_arena_alloc(&call->arena, (chat->n_messages + 1) * sizeof *messages);
-    if (!messages)
-        return weir_fail(&call->why, WEIR_NOMEM, "no memory for the messages");
-    for (size_t i = 0; i < chat->n_messages; i++)
-        messages[i] = (struct weir_chat_message){ weir_str(chat->messages[i]->role),
-                                                  weir_str(chat->messages[i]->content) };
-    struct weir_template_args args = {
-        .messages = messages,
-        .n_messages = (int)chat->n_messages,
-        .add_generation_prompt = true,
-        .bos = weir_tokenizer_bos(serve->opts.tokenizer),
-        .eos = weir_tokenizer_eos(serve->opts.tokenizer),
-        .now_unix = call->now_unix,
-    };
-    weir_err err = weir_template_render(serve->opts.chat_template, &args, out, &call->why);
-    if (err == WEIR_INVALID && !call->why.param[0])
-        memcpy(call->why.param, "messages", sizeof "messages");
-    return err;
-}
-
-static weir_err tokenize(struct weir_serve *serve, struct call *call)
-{
-    const Weir__V1__GenerateRequest *msg = call->msg;
-    bool is_chat = msg->input_case == WEIR__V1__GENERATE_REQUEST__INPUT_CHAT;
-    uint32_t n_max = serve->info->n_context - 1; /* room for one token of output */
-    struct weir_buf rendered;
-    struct weir_str text;
-    weir_err err = WEIR_OK;
-
-    weir_buf_init(&rendered, 4 * (size_t)serve->opts.request_bytes_max);
-    if (is_chat)
-        err = render_chat(serve, call, &rendered);
-    text = is_chat ? (struct weir_str){ weir_buf_ptr(&rendered), weir_buf_len(&rendered) }
-                   : weir_str(msg->prompt);
-    if (err == WEIR_OK)
-        err = weir_tokenize(serve->opts.tokenizer, text, /* parse_special= */ true, /* add_bos= */ !is_chat,
-                            n_max, &call->arena, &call->prompt, &call->why);
-    weir_buf_release(&rendered);
-    if (err == WEIR_TOOLARGE)
-        return weir_fail_param(
-            &call->why, is_chat ? "messages" : "prompt", WEIR_CONTEXT,
-            "the prompt has more than %u tokens; the model's context is %u, output included", n_max,
-            serve->info->n_context);
-    if (err == WEIR_OK && call->prompt.n == 0)
-        return weir_fail_param(&call->why, is_chat ? "messages" : "prompt", WEIR_INVALID,
-                               "the prompt has no tokens");
-    return err;
-}
 
 static weir_err compile_stops(struct call *call)
 {
@@ -82,6 +23,55 @@ static weir_err compile_stops(struct call *call)
     return weir_stop_compile(stops, (int)msg->n_stop, &call->arena, &call->stops);
 }
 
+/* echo gives the whole prompt back, echo_last its last tokens. A text prompt comes back as it was sent; of tokens
+ * the text is put together. */
+static weir_err prepare_echo(struct weir_serve *serve, struct call *call)
+{
+    const Weir__V1__GenerateRequest *msg = call->msg;
+    struct weir_buf text;
+
+    if (!msg->echo && !msg->has_echo_last_case)
+        return WEIR_OK;
+    call->n_echo = (uint32_t)call->prompt.n;
+    if (msg->has_echo_last_case && msg->echo_last < call->n_echo)
+        call->n_echo = msg->echo_last;
+    if (call->n_echo == call->prompt.n && call->prompt_text.ptr && !call->is_cut) {
+        call->echo = call->prompt_text;
+        return WEIR_OK;
+    }
+    weir_buf_init(&text, 0);
+    for (size_t i = call->prompt.n - call->n_echo; i < call->prompt.n; i++) {
+        struct weir_str bytes = weir_token_bytes(serve->opts.tokenizer, call->prompt.ids[i], true);
+        weir_buf_add(&text, bytes.ptr, bytes.len);
+    }
+    call->echo.len = weir_buf_len(&text);
+    call->echo.ptr = weir_arena_strndup(&call->arena, call->echo.len ? weir_buf_ptr(&text) : "",
+                                        text.failed ? 0 : call->echo.len);
+    bool failed = text.failed || !call->echo.ptr;
+    weir_buf_release(&text);
+    return failed ? weir_fail(&call->why, WEIR_NOMEM, "no memory for the echo") : WEIR_OK;
+}
+
+/* What goes out beside the answer must not fill the routers' outbox. */
+static weir_err check_extras(const struct weir_serve *serve, struct call *call)
+{
+    const Weir__V1__GenerateRequest *msg = call->msg;
+    const size_t bytes_max = serve->opts.outbox_bytes_max / 4;
+    size_t per_logprob = 24 + 24 * (size_t)msg->top_logprobs;
+    size_t n = (call->echo.len + (msg->logprobs ? call->n_echo * per_logprob : 0)) * call->n_choices;
+
+    if (msg->return_token_ids || msg->raw_output)
+        n += 5 * call->prompt.n;
+    if (msg->raw_output)
+        n += call->prompt_text.len;
+    if (n <= bytes_max)
+        return WEIR_OK;
+    const char *param = call->n_echo > 0 ? "echo" : msg->raw_output ? "raw_output" : "return_token_ids";
+    return weir_fail_param(&call->why, param, WEIR_INVALID,
+                           "%s: what would come back of the prompt takes %zu bytes, %zu are the most", param,
+                           n, bytes_max);
+}
+
 static weir_err prepare(struct weir_serve *serve, struct call *call)
 {
     ProtobufCAllocator allocator;
@@ -96,8 +86,14 @@ static weir_err prepare(struct weir_serve *serve, struct call *call)
     if (call->n_choices > serve->n_slots)
         return weir_fail_param(&call->why, "n", WEIR_INVALID, "n is larger than the replica's %u slots",
                                serve->n_slots);
-    weir_err err = tokenize(serve, call);
-    return err == WEIR_OK ? compile_stops(call) : err;
+    weir_err err = prompt_make(serve, call);
+    if (err == WEIR_OK)
+        err = compile_stops(call);
+    if (err == WEIR_OK)
+        err = prepare_echo(serve, call);
+    if (err == WEIR_OK)
+        err = check_extras(serve, call);
+    return err == WEIR_OK ? choices_open(call) : err;
 }
 
 static void work(struct weir_serve *serve, struct call *call)
