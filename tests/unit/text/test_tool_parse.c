@@ -1,0 +1,343 @@
+/* Answers of several families taken apart: the same events however the text is cut. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "replica/text/tool_parse.h"
+
+#define DS(name) "<\xef\xbd\x9ctool\xe2\x96\x81" name "\xef\xbd\x9c>"
+#define CALLS                                                                                                \
+    DS("calls\xe2\x96\x81"                                                                                   \
+       "begin")
+#define CALLS_END                                                                                            \
+    DS("calls\xe2\x96\x81"                                                                                   \
+       "end")
+#define CALL                                                                                                 \
+    DS("call\xe2\x96\x81"                                                                                    \
+       "begin")
+#define CALL_END                                                                                             \
+    DS("call\xe2\x96\x81"                                                                                    \
+       "end")
+#define SEP DS("sep")
+
+/* Events as text: C(content) R(reasoning) name#0 [args] ; with pieces of the same kind joined. */
+struct seen {
+    struct weir_buf text;
+    int last; /* kind, or -1 */
+    uint32_t n_calls;
+};
+
+static void on_event(void *ctx, const struct weir_output_event *e)
+{
+    static const char *const begins[] = { "C(", "R(", "", "[", "" };
+    struct seen *seen = ctx;
+
+    if ((int)e->kind != seen->last) {
+        if (seen->last == WEIR_OUTPUT_CONTENT || seen->last == WEIR_OUTPUT_REASONING)
+            weir_buf_adds(&seen->text, ")");
+        if (seen->last == WEIR_OUTPUT_ARGUMENTS)
+            weir_buf_adds(&seen->text, "]");
+        weir_buf_adds(&seen->text, begins[e->kind]);
+    }
+    if (e->kind == WEIR_OUTPUT_CALL)
+        assert_int_equal(e->call, seen->n_calls++);
+    if (e->kind == WEIR_OUTPUT_ARGUMENTS || e->kind == WEIR_OUTPUT_CALL_END)
+        assert_int_equal(e->call + 1, seen->n_calls);
+    assert_true(e->kind == WEIR_OUTPUT_CALL_END ? e->text.len == 0 : e->text.len > 0);
+    weir_buf_add(&seen->text, e->text.ptr, e->text.len);
+    if (e->kind == WEIR_OUTPUT_CALL_END)
+        weir_buf_adds(&seen->text, ";");
+    seen->last = (int)e->kind;
+}
+
+/* cut: 0 = in one piece, 1 = character by character, else a seed. */
+static void feed(const struct weir_output_format *format, struct weir_str text, uint32_t cut,
+                 struct weir_buf *out)
+{
+    struct seen seen = { .last = -1 };
+    struct weir_output_parser *p = NULL;
+
+    weir_buf_init(&seen.text, 0);
+    assert_int_equal(weir_output_parser_open(format, on_event, &seen, &p), WEIR_OK);
+    for (size_t i = 0; i < text.len;) {
+        size_t n = text.len - i;
+        if (cut > 0) {
+            size_t n_chars = cut == 1 ? 1 : 1 + (cut = cut * 1664525u + 1013904223u) / 65536 % 9;
+            for (n = 0; n_chars > 0 && i + n < text.len; n_chars--)
+                n += weir_utf8_step(text.ptr + i + n, text.len - i - n);
+        }
+        assert_int_equal(weir_output_parser_push(p, (struct weir_str){ text.ptr + i, n }), WEIR_OK);
+        i += n;
+    }
+    assert_int_equal(weir_output_parser_finish(p), WEIR_OK);
+    assert_int_equal(weir_output_parser_calls(p), seen.n_calls);
+    weir_output_parser_close(p);
+    if (seen.last == WEIR_OUTPUT_CONTENT || seen.last == WEIR_OUTPUT_REASONING)
+        weir_buf_adds(&seen.text, ")");
+    weir_buf_add(out, weir_buf_ptr(&seen.text), weir_buf_len(&seen.text));
+    weir_buf_release(&seen.text);
+}
+
+static const struct {
+    enum weir_tool_format tools;
+    int thinks; /* 0: no, 1: it may, 2: the prompt ends with <think> */
+    const char *text, *events;
+} answers[] = {
+    { WEIR_TOOLS_NONE, 0, "Hello, <tool_call> is text.\n", "C(Hello, <tool_call> is text.\n)" },
+    { WEIR_TOOLS_NONE, 0, "", "" },
+    /* reasoning */
+    { WEIR_TOOLS_NONE, 1, "<think>\nLet me see.\n\n</think>\n\nIt is 4.", "R(Let me see.)C(It is 4.)" },
+    { WEIR_TOOLS_NONE, 1, "\n<think>a < b </thin </think>b", "R(a < b </thin)C(b)" },
+    { WEIR_TOOLS_NONE, 1, "<think>\n\n</think>\n\nhi", "C(hi)" },
+    { WEIR_TOOLS_NONE, 1, "  no thought <think>", "C(  no thought <think>)" },
+    { WEIR_TOOLS_NONE, 1, "<thi", "C(<thi)" },
+    { WEIR_TOOLS_NONE, 1, "<think>cut off </th", "R(cut off </th)" },
+    { WEIR_TOOLS_NONE, 2, "Let me\n\nsee.\n</think>\n4", "R(Let me\n\nsee.)C(4)" },
+    { WEIR_TOOLS_NONE, 2, "<think>again</think>4", "R(again)C(4)" },
+    /* Hermes, Qwen */
+    { WEIR_TOOLS_HERMES, 0,
+      "<tool_call>\n{\"name\": \"get\", \"arguments\": {\"city\": \"Z\xc3\xbcrich }\", \"n\": [1, "
+      "{}]}}\n</tool_call>",
+      "get[{\"city\": \"Z\xc3\xbcrich }\", \"n\": [1, {}]}];" },
+    { WEIR_TOOLS_HERMES, 0,
+      "I look. "
+      "\n<tool_call>{\"name\":\"a\",\"arguments\":{}}</"
+      "tool_call>\n<tool_call>{\"name\":\"b\",\"arguments\":{\"x\":1}}</tool_call> \n Done.",
+      "C(I look.)a[{}];b[{\"x\":1}];C(Done.)" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"arguments\": {\"x\": \"\\\"}\"}, \"name\": \"late\"}</tool_call>",
+      "late[{\"x\": \"\\\"}\"}];" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": \"s\", \"arguments\": \"{\\\"x\\\": 1}\"}</tool_call>",
+      "s[{\"x\": 1}];" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": \"none\"}</tool_call>", "none[{}];" },
+    { WEIR_TOOLS_HERMES, 0,
+      "<tool_call>{\"name\": \"a\", \"arguments\": {}}\n{\"name\": \"b\", \"arguments\": {}}</tool_call>",
+      "a[{}];b[{}];" },
+    { WEIR_TOOLS_HERMES, 0,
+      "<tool_call>{\"name\": \"a\", \"arguments\": {\"x\": 1}, \"id\": {\"y\": 2}}</tool_call>!",
+      "a[{\"x\": 1}];C(!)" },
+    { WEIR_TOOLS_HERMES, 0, "x <tool_call>not json</tool_call>", "C(x <tool_call>not json</tool_call>)" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>",
+      "C(<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>)" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"nom\": \"a\"}", "C(<tool_call>{\"nom\": \"a\"})" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": \"\", \"arguments\": {}}",
+      "C(<tool_call>{\"name\": \"\", \"arguments\": {}})" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": \"a", "C(<tool_call>{\"name\": \"a)" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": \"a\", \"arguments\": {\"x\": \"cut",
+      "a[{\"x\": \"cut];" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": \"a\", \"arguments\": {\"x\": </tool_call>then",
+      "a[{\"x\": ];C(then)" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>{\"name\": \"a\", \"arguments\": {}}\nno end", "a[{}];C(no end)" },
+    { WEIR_TOOLS_HERMES, 0, "a <tool_ca", "C(a <tool_ca)" },
+    { WEIR_TOOLS_HERMES, 0, "a <<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>", "C(a <)f[{}];" },
+    { WEIR_TOOLS_HERMES, 1,
+      "<think>I call <tool_call></think>\n\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>",
+      "R(I call <tool_call>)f[{}];" },
+    { WEIR_TOOLS_HERMES, 0, "{\"name\": \"f\", \"arguments\": {}}",
+      "C({\"name\": \"f\", \"arguments\": {}})" },
+    /* Llama 3 */
+    { WEIR_TOOLS_LLAMA3, 0, "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Bern\"}}",
+      "get_weather[{\"city\": \"Bern\"}];" },
+    { WEIR_TOOLS_LLAMA3, 0, " \n{\"type\": \"function\", \"name\": \"f\", \"parameters\": {\"a\": {}}}",
+      "f[{\"a\": {}}];" },
+    { WEIR_TOOLS_LLAMA3, 0, "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"a\":1}}}",
+      "f[{\"a\":1}];" },
+    { WEIR_TOOLS_LLAMA3, 0, "{\"name\": \"a\", \"parameters\": {}}; {\"name\": \"b\", \"parameters\": {}}",
+      "a[{}];b[{}];" },
+    { WEIR_TOOLS_LLAMA3, 0, "<|python_tag|>{\"name\": \"a\", \"parameters\": {\"q\": 1}}", "a[{\"q\": 1}];" },
+    { WEIR_TOOLS_LLAMA3, 0, "<|python_tag|>print(\"h\xc3\xa9\")\nx = 1",
+      "code_interpreter[{\"code\":\"print(\\\"h\xc3\xa9\\\")\\nx = 1\"}];" },
+    { WEIR_TOOLS_LLAMA3, 0, "{\"answer\": 42}", "C({\"answer\": 42})" },
+    { WEIR_TOOLS_LLAMA3, 0, "{\"name\": \"Ann\", \"age\": 3}", "C({\"name\": \"Ann\", \"age\": 3})" },
+    { WEIR_TOOLS_LLAMA3, 0, "See: {\"name\": \"a\", \"parameters\": {}}",
+      "C(See: {\"name\": \"a\", \"parameters\": {}})" },
+    { WEIR_TOOLS_LLAMA3, 0, "Just text <|py", "C(Just text <|py)" },
+    { WEIR_TOOLS_LLAMA3, 0, "<|python_tag|>", "C(<|python_tag|>)" },
+    /* Mistral */
+    { WEIR_TOOLS_MISTRAL, 0,
+      "[TOOL_CALLS] [{\"name\": \"a\", \"arguments\": {\"x\": 1}}, {\"name\": \"b\", \"arguments\": {}}]",
+      "a[{\"x\": 1}];b[{}];" },
+    { WEIR_TOOLS_MISTRAL, 0, "[TOOL_CALLS]get_it{\"x\": [1]}", "get_it[{\"x\": [1]}];" },
+    { WEIR_TOOLS_MISTRAL, 0, "[TOOL_CALLS]a[ARGS]{\"x\": 1}[TOOL_CALLS]b[CALL_ID]q1w2[ARGS]{}",
+      "a[{\"x\": 1}];b[{}];" },
+    { WEIR_TOOLS_MISTRAL, 0, "Well [TOOL] [1]", "C(Well [TOOL] [1])" },
+    { WEIR_TOOLS_MISTRAL, 0, "[TOOL_CALLS] oh no", "C([TOOL_CALLS] oh no)" },
+    { WEIR_TOOLS_MISTRAL, 0, "[TOOL_CALLS][3]", "C([TOOL_CALLS][3])" },
+    /* DeepSeek */
+    { WEIR_TOOLS_DEEPSEEK, 2,
+      "Hm.\n</think>\n\n" CALLS CALL "function" SEP "get\n```json\n{\"x\": \"`\"}\n```" CALL_END "\n" CALL
+      "function" SEP "put\n```json\n{}\n```" CALL_END CALLS_END "ok",
+      "R(Hm.)get[{\"x\": \"`\"}];put[{}];C(ok)" },
+    { WEIR_TOOLS_DEEPSEEK, 0,
+      "One.\n" CALLS CALL "get" SEP "{\"x\": 1}" CALL_END CALL "put" SEP "{}" CALL_END CALLS_END,
+      "C(One.)get[{\"x\": 1}];put[{}];" },
+    { WEIR_TOOLS_DEEPSEEK, 0, CALLS "hm", "C(" CALLS "hm)" },
+    { WEIR_TOOLS_DEEPSEEK, 0, CALLS CALL "get" SEP "[1]", "C(" CALLS CALL "get" SEP "[1])" },
+};
+enum { N_ANSWERS = sizeof answers / sizeof *answers };
+
+/* [W1] [W3] */
+static void test_answers(void **state)
+{
+    struct weir_buf got;
+
+    (void)state;
+    weir_buf_init(&got, 0);
+    for (int i = 0; i < N_ANSWERS; i++)
+        for (uint32_t cut = 0; cut < 40; cut++) {
+            const struct weir_output_format format = { answers[i].tools, answers[i].thinks > 0,
+                                                       answers[i].thinks == 2 };
+            weir_buf_clear(&got);
+            feed(&format, weir_str(answers[i].text), cut, &got);
+            const char *text = weir_buf_cstr(&got);
+            if (strcmp(text ? text : "", answers[i].events) != 0)
+                fail_msg("cut %u of %s:\n  want %s\n  got  %s", cut, answers[i].text, answers[i].events,
+                         text);
+        }
+    weir_buf_release(&got);
+}
+
+static void test_arguments_stream(void **state)
+{
+    const struct weir_output_format format = { .tools = WEIR_TOOLS_HERMES };
+    struct seen seen = { .last = -1 };
+    struct weir_output_parser *p = NULL;
+
+    (void)state;
+    weir_buf_init(&seen.text, 0);
+    assert_int_equal(weir_output_parser_open(&format, on_event, &seen, &p), WEIR_OK);
+    assert_int_equal(
+        weir_output_parser_push(p, WEIR_STR("Hi <tool_call>{\"name\": \"f\", \"arguments\": {\"a")), WEIR_OK);
+    assert_string_equal(weir_buf_cstr(&seen.text), "C(Hi)f[{\"a"); /* at once, not at the call's end */
+    assert_int_equal(weir_output_parser_push(p, WEIR_STR("bc")), WEIR_OK);
+    assert_string_equal(weir_buf_cstr(&seen.text), "C(Hi)f[{\"abc");
+    weir_output_parser_close(p);
+    weir_output_parser_close(NULL);
+    weir_buf_release(&seen.text);
+}
+
+/* [W2] Long values, long names, many calls: bounded, and never lost. */
+static void test_bounds(void **state)
+{
+    const struct weir_output_format format = { .tools = WEIR_TOOLS_HERMES };
+    struct weir_buf text, got;
+
+    (void)state;
+    weir_buf_init(&text, 0);
+    weir_buf_init(&got, 0);
+    weir_buf_adds(&text, "<tool_call>{\"arguments\": \"");
+    for (int i = 0; i < 300000; i++)
+        weir_buf_addc(&text, 'x');
+    weir_buf_adds(&text, "\", \"name\": \"f\"}</tool_call>");
+    feed(&format, (struct weir_str){ weir_buf_ptr(&text), weir_buf_len(&text) }, 1, &got);
+    assert_int_equal(weir_buf_len(&got), weir_buf_len(&text) + 3); /* C() */
+    weir_buf_clear(&text);
+    weir_buf_clear(&got);
+    for (int i = 0; i < 200; i++)
+        weir_buf_adds(&text, "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\n");
+    feed(&format, (struct weir_str){ weir_buf_ptr(&text), weir_buf_len(&text) }, 5, &got);
+    size_t n_calls = 0;
+    for (size_t i = 0; i < weir_buf_len(&got); i++)
+        n_calls += weir_buf_ptr(&got)[i] == ';';
+    assert_int_equal(n_calls, WEIR_OUTPUT_CALLS_MAX);
+    assert_non_null(strstr(weir_buf_cstr(&got), "C(<tool_call>"));
+    weir_buf_clear(&text);
+    weir_buf_clear(&got);
+    weir_buf_adds(&text, "<tool_call>{\"name\": \"");
+    for (int i = 0; i < 300; i++)
+        weir_buf_addc(&text, 'n');
+    weir_buf_adds(&text, "\", \"arguments\": {}}</tool_call>");
+    feed(&format, (struct weir_str){ weir_buf_ptr(&text), weir_buf_len(&text) }, 3, &got);
+    assert_int_equal(weir_buf_ptr(&got)[0], 'C');
+    weir_buf_release(&text);
+    weir_buf_release(&got);
+}
+
+static void test_guessing(void **state)
+{
+    static const struct {
+        const char *template_text, *prompt_end;
+        enum weir_tool_format tools;
+        bool thinks, in_reasoning;
+    } guesses[] = {
+        { "{{ x }}", "assistant\n", WEIR_TOOLS_NONE, false, false },
+        { "... <tool_call></tool_call> ...", "<|im_start|>assistant\n", WEIR_TOOLS_HERMES, false, false },
+        { "<tool_call> '</think>'", "<|im_start|>assistant\n", WEIR_TOOLS_HERMES, true, false },
+        { "<tool_call> '</think>'", "assistant\n<think>\n", WEIR_TOOLS_HERMES, true, true },
+        { "<tool_call> '</think>'", "assistant\n<think>\n\n</think>\n\n", WEIR_TOOLS_HERMES, false, false },
+        { "[INST] [TOOL_CALLS]", "[/INST]", WEIR_TOOLS_MISTRAL, false, false },
+        { "<|start_header_id|> Environment: ipython", "", WEIR_TOOLS_LLAMA3, false, false },
+        { "<|python_tag|>", "", WEIR_TOOLS_LLAMA3, false, false },
+        { CALLS " </think>", "<think>", WEIR_TOOLS_DEEPSEEK, true, true },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof guesses / sizeof *guesses; i++) {
+        struct weir_output_format f;
+        weir_output_format_guess(weir_str(guesses[i].template_text), weir_str(guesses[i].prompt_end), &f);
+        if (f.tools != guesses[i].tools || f.thinks != guesses[i].thinks ||
+            f.in_reasoning != guesses[i].in_reasoning)
+            fail_msg("%s and %s: %d %d %d", guesses[i].template_text, guesses[i].prompt_end, f.tools,
+                     f.thinks, f.in_reasoning);
+    }
+    enum weir_tool_format tools = WEIR_TOOLS_NONE;
+    assert_true(weir_tool_format_parse(WEIR_STR("mistral"), &tools));
+    assert_int_equal(tools, WEIR_TOOLS_MISTRAL);
+    assert_false(weir_tool_format_parse(WEIR_STR("other"), &tools));
+}
+
+static void test_special_markers(void **state)
+{
+    const struct weir_output_format llama = { .tools = WEIR_TOOLS_LLAMA3 },
+                                    r1 = { WEIR_TOOLS_DEEPSEEK, true, true };
+
+    (void)state;
+    assert_true(weir_output_wants_special(&llama, WEIR_STR("<|python_tag|>")));
+    assert_false(weir_output_wants_special(&llama, WEIR_STR("<|eot_id|>")));
+    assert_false(weir_output_wants_special(&llama, WEIR_STR("</think>")));
+    assert_true(weir_output_wants_special(&r1, WEIR_STR("</think>")));
+    assert_true(weir_output_wants_special(&r1, WEIR_STR(SEP)));
+}
+
+static void ignore(void *ctx, const struct weir_output_event *e)
+{
+    (void)ctx;
+    (void)e;
+}
+
+static void test_no_memory(void **state)
+{
+    weir_err err = WEIR_NOMEM;
+
+    (void)state;
+    for (long n = 0; err != WEIR_OK; n++) {
+        const struct weir_output_format format = { WEIR_TOOLS_HERMES, true, false };
+        struct weir_output_parser *p = NULL;
+        weir_test_alloc_budget(n);
+        err = weir_output_parser_open(&format, ignore, NULL, &p);
+        if (err == WEIR_OK)
+            err = weir_output_parser_push(p, weir_str(answers[12].text));
+        if (err == WEIR_OK)
+            err = weir_output_parser_finish(p);
+        weir_test_alloc_budget(-1);
+        assert_true(err == WEIR_OK || err == WEIR_NOMEM);
+        weir_output_parser_close(p);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_answers),         cmocka_unit_test(test_arguments_stream),
+        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_guessing),
+        cmocka_unit_test(test_special_markers), cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
