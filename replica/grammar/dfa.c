@@ -272,10 +272,8 @@ static bool all_calls(struct dfa_run *r, uint32_t i_set, uint32_t base, struct g
 
 static bool is_final(const struct dfa_run *r, uint32_t i_set)
 {
-    const uint32_t *at = r->pool + r->sets[i_set].at;
-
     for (uint32_t i = 0; i < r->sets[i_set].n; i++)
-        if (at[i] == r->nfa->end)
+        if (r->pool[r->sets[i_set].at + i] == r->nfa->end)
             return true;
     return false;
 }

@@ -138,7 +138,7 @@ static weir_err render(const struct weir_template *t, const struct weir_template
     size_t n_input = input_bytes(args), n_before = weir_buf_len(out);
     struct tmpl_run run = { .tmpl = t, .out = out, .now_unix = args->now_unix, .line = 1, .why = why };
     struct tmpl_scope scope = { NULL, NULL };
-    struct tmpl_given given = { NULL };
+    struct tmpl_given given = { .root = NULL };
 
     if (ret_spans)
         run.given = &given;

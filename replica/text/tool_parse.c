@@ -66,6 +66,7 @@ struct weir_output_parser {
     bool started;          /* content or a call has come: a '{' is not at the answer's start */
     bool in_list, wrapped; /* Mistral's brackets; an object is around the arguments */
     bool at_end, failed;
+    uint32_t n_passed; /* of the markers behind a call of DeepSeek's */
     uint32_t n_calls;
 };
 
@@ -186,6 +187,7 @@ static void begin_call(struct weir_output_parser *p, struct weir_str name, bool 
     p->n_calls++;
     p->started = true;
     p->wrapped = wrapped;
+    p->n_passed = 0;
     weir_buf_clear(&p->undo);
     tell(p, WEIR_OUTPUT_CALL, name);
 }
@@ -234,14 +236,15 @@ static size_t string_end(struct weir_str s, size_t i)
 }
 
 /* The head of {"name": "x", "arguments": {...}}, as far as it is there. */
+enum head_kind { HEAD_MORE, HEAD_CALL, HEAD_WHOLE, HEAD_NONE };
 struct head {
-    enum { HEAD_MORE, HEAD_CALL, HEAD_WHOLE, HEAD_NONE } kind;
+    enum head_kind kind;
     struct weir_str name; /* with its quotes */
     size_t n;             /* bytes before the arguments */
 };
 
 /* Reads `"key" :`; *at moves to the value. HEAD_CALL: read. */
-static int head_key(struct weir_str s, size_t *at, struct weir_str *ret)
+static enum head_kind head_key(struct weir_str s, size_t *at, struct weir_str *ret)
 {
     size_t i = spaces(s, *at);
 
@@ -273,7 +276,7 @@ static struct head read_head(struct weir_str s)
     struct head h = { .kind = HEAD_NONE };
     struct weir_str key;
     size_t i = spaces(s, 0);
-    int got;
+    enum head_kind got;
 
     if (i == s.len)
         return (struct head){ .kind = HEAD_MORE };
@@ -544,7 +547,8 @@ static enum verdict next_deepseek(struct weir_output_parser *p)
     static const char *const markers[] = { "```", DS_CALL_END, DS_CALL, DS_CALLS_END };
     bool first = p->state == IN_CONTENT, ended = false;
 
-    for (int i = first ? 2 : 0; i < 4; i++) {
+    for (; p->n_passed < 4; p->n_passed++) {
+        uint32_t i = p->n_passed;
         int got = take(p, markers[i]);
         if (got < 0)
             return MORE;
@@ -705,6 +709,7 @@ static enum verdict in_content(struct weir_output_parser *p)
     if (!up_to(p, WEIR_OUTPUT_CONTENT, marker))
         return MORE;
     take(p, marker);
+    p->n_passed = 2; /* a call begins, or all end */
     if (p->format.tools == WEIR_TOOLS_LLAMA3 || p->format.tools == WEIR_TOOLS_DEEPSEEK)
         return GO;
     return another_call(p);
