@@ -41,7 +41,7 @@ static const char *role_name(enum weir_role role)
         [WEIR_ROLE_ANY] = "any",     [WEIR_ROLE_MAIN] = "main", [WEIR_ROLE_IO] = "io",
         [WEIR_ROLE_CQ] = "cq",       [WEIR_ROLE_DISC] = "disc", [WEIR_ROLE_FLEET] = "fleet",
         [WEIR_ROLE_STEP] = "step",   [WEIR_ROLE_SEND] = "send", [WEIR_ROLE_TEXT] = "text",
-        [WEIR_ROLE_ADMIN] = "admin",
+        [WEIR_ROLE_ADMIN] = "admin", [WEIR_ROLE_MESH] = "mesh",
     };
     return (size_t)role < sizeof names / sizeof names[0] ? names[role] : "?";
 }

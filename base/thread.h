@@ -26,6 +26,7 @@ enum weir_role {
     WEIR_ROLE_SEND,  /* the replica's sender */
     WEIR_ROLE_TEXT,  /* tokenizes, renders templates */
     WEIR_ROLE_ADMIN,
+    WEIR_ROLE_MESH, /* tells the other routers what was counted */
 };
 
 struct weir_thread {

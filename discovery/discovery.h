@@ -92,7 +92,7 @@ WEIR_MUST_CHECK weir_err weir_discovery_get(const struct weir_discovery_opts *op
 /* ---- the records under the prefix, as JSON values ----
  * <prefix>replicas/<model>/<id>
  * {"id","model","grpc":"host:port","admin":"host:port","incarnation":"hex","started":s} <prefix>routers/<id>
- * {"id","rest","grpc","admin","incarnation","started"} <prefix>keys/<sha256 hex>
+ * {"id","rest","grpc","admin","mesh","incarnation","started"} <prefix>keys/<sha256 hex>
  * {"account":"demo","name":"..."} <prefix>models/<model>         {"id":...} */
 struct weir_replica_record {
     struct weir_str id, model, grpc, admin;
@@ -100,7 +100,7 @@ struct weir_replica_record {
     uint64_t started_s;
 };
 struct weir_router_record {
-    struct weir_str id, rest, grpc, admin;
+    struct weir_str id, rest, grpc, admin, mesh;
     uint64_t incarnation;
     uint64_t started_s;
 };

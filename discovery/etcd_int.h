@@ -56,7 +56,9 @@ struct disc_provider {
     int64_t range_revision;
     uint64_t range_cluster_id;
     bool range_is_other_history;
-    struct weir_buf range_next; /* first key of the next page */
+    int page_keys;                               /* of the next page */
+    const struct weir_disc_snapshot *range_view; /* the range so far; NULL: nothing yet */
+    struct weir_buf range_next;                  /* first key of the next page */
 
     struct etcd_lines lines;
     struct etcd_changes pending;

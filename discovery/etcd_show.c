@@ -70,11 +70,10 @@ static void hold(etcd *e, int n_held)
 
 weir_err etcd_show_range(etcd *e, struct weir_why *why)
 {
-    const struct weir_disc_snapshot *fresh, *both = NULL;
-    weir_err rc =
-        snapshot_build(e->shown, e->range.items, e->range.n, e->range_revision + e->offset, &fresh, why);
-    if (rc != WEIR_OK)
-        return rc;
+    const struct weir_disc_snapshot *fresh = e->range_view, *both = NULL;
+    weir_err rc = WEIR_OK;
+    e->range_view = NULL;
+    snapshot_stamp(fresh); /* it was made before others that have been shown since */
     if (e->shown)
         rc = snapshot_union(e->shown, fresh, &both, why);
     if (rc != WEIR_OK) {

@@ -13,7 +13,9 @@
 #include "discovery/etcd_request.h"
 
 #define WATCH_OPEN_TIMEOUT (3 * WEIR_S)
-#define PAGE_KEYS 2000             /* of one range request */
+/* Of one range request. etcd counts all keys of the prefix for every page, so few pages are quick; one whose values are
+ * too large is asked for again with half as many. */
+#define PAGE_KEYS_MAX 16384
 #define PAGE_BYTES_MAX (64u << 20) /* of its reply */
 
 static void count_resync(const char *reason)
@@ -70,6 +72,8 @@ void etcd_view_stop(etcd *e)
     etcd_lines_clear(&e->lines);
     changes_clear(&e->pending); /* [D1] an unfinished revision comes again */
     changes_clear(&e->range);
+    weir_disc_snapshot_unref(e->range_view);
+    e->range_view = NULL;
     e->pending_is_partial = false;
 }
 
@@ -83,7 +87,7 @@ static void send_page(etcd *e)
     struct weir_str prefix = weir_str(e->prefix);
     struct weir_str first = { weir_buf_ptr(&e->range_next), weir_buf_len(&e->range_next) };
     /* Every page at the first one's revision: together they are one moment. */
-    etcd_request_range(&e->body, first.len ? first : prefix, prefix, e->range_revision, PAGE_KEYS);
+    etcd_request_range(&e->body, first.len ? first : prefix, prefix, e->range_revision, e->page_keys);
     e->view = VIEW_RANGE;
     e->view_call = etcd_send(e, "/v3/kv/range", CALL_TIMEOUT_MS, PAGE_BYTES_MAX, NULL, on_page_done);
     if (!e->view_call)
@@ -93,6 +97,8 @@ static void send_page(etcd *e)
 static void start_range(etcd *e)
 {
     changes_clear(&e->range);
+    weir_disc_snapshot_unref(e->range_view);
+    e->range_view = NULL;
     weir_buf_clear(&e->range_next);
     e->range_revision = 0;
     send_page(e);
@@ -132,15 +138,38 @@ static void finish_range(etcd *e)
     open_watch(e);
 }
 
+/* To what the pages before brought: as records at once, so that a large view is in memory once and not as text too. */
+static weir_err add_page(etcd *e)
+{
+    const struct weir_disc_snapshot *page, *both = NULL;
+    weir_err rc =
+        snapshot_build(e->shown, e->range.items, e->range.n, e->range_revision + e->offset, &page, NULL);
+    if (rc != WEIR_OK || !e->range_view) {
+        e->range_view = rc == WEIR_OK ? page : NULL;
+        return rc;
+    }
+    rc = snapshot_union(e->range_view, page, &both, NULL);
+    weir_disc_snapshot_unref(page);
+    if (rc == WEIR_OK) {
+        weir_disc_snapshot_unref(e->range_view);
+        e->range_view = both;
+    }
+    return rc;
+}
+
 static void take_page(etcd *e, const struct etcd_msg *msg)
 {
     if (e->range_revision == 0)
         judge_history(e, msg);
-    for (int i = 0; i < msg->n_kvs; i++)
-        if (!changes_add(&e->range, &msg->kvs[i], e->offset)) {
-            etcd_fail_view(e, "no memory, or too many entries", NULL);
-            return;
-        }
+    weir_err rc = WEIR_OK;
+    for (int i = 0; i < msg->n_kvs && rc == WEIR_OK; i++)
+        rc = changes_add(&e->range, &msg->kvs[i], e->offset) ? WEIR_OK : WEIR_NOMEM;
+    if (rc == WEIR_OK)
+        rc = add_page(e);
+    if (rc != WEIR_OK) {
+        etcd_fail_view(e, "no memory, or too many entries", NULL);
+        return;
+    }
     if (!msg->more || msg->n_kvs == 0) {
         finish_range(e);
         return;
@@ -149,6 +178,7 @@ static void take_page(etcd *e, const struct etcd_msg *msg)
     weir_buf_clear(&e->range_next);
     weir_buf_add(&e->range_next, last.ptr, last.len);
     weir_buf_addc(&e->range_next, '\0'); /* the least key after it */
+    changes_clear(&e->range);
     send_page(e);
 }
 
@@ -159,7 +189,10 @@ static void on_page_done(void *ctx, const struct etcd_result *result)
     char text[200];
     e->view_call = NULL;
     bool ok = etcd_read_reply(result, &e->range.arena, &msg, text);
-    if (result->err == WEIR_TOOLARGE) {
+    if (result->err == WEIR_TOOLARGE && e->page_keys > 1) {
+        e->page_keys /= 2;
+        send_page(e);
+    } else if (result->err == WEIR_TOOLARGE) {
         etcd_fail_view(e, "a page of the range passes its bound", NULL);
     } else if (result->err != WEIR_OK) {
         etcd_lose_endpoint(e, text);
@@ -342,10 +375,12 @@ void etcd_view_init(etcd *e)
     etcd_lines_init(&e->lines, ETCD_LINE_MAX);
     weir_buf_init(&e->range_next, /* limit_bytes= */ 0);
     e->resync_reason = "start";
+    e->page_keys = PAGE_KEYS_MAX;
 }
 
 void etcd_view_release(etcd *e)
 {
+    weir_disc_snapshot_unref(e->range_view);
     weir_disc_snapshot_unref(e->truth);
     weir_disc_snapshot_unref(e->shown);
     changes_release(&e->range);

@@ -126,6 +126,8 @@ weir_err weir_router_record_parse(struct weir_str json, struct weir_arena *arena
                 take_hostport(&j, &rec.grpc);
             else if (weir_str_eq(key, "admin"))
                 take_hostport(&j, &rec.admin);
+            else if (weir_str_eq(key, "mesh"))
+                take_hostport(&j, &rec.mesh);
             else if (weir_str_eq(key, "incarnation"))
                 take_hex(&j, &rec.incarnation);
             else if (weir_str_eq(key, "started"))
@@ -178,5 +180,7 @@ void weir_router_record_write(struct weir_buf *out, const struct weir_router_rec
     put_str(&w, "rest", rec->rest);
     put_str(&w, "grpc", rec->grpc);
     put_str(&w, "admin", rec->admin);
+    if (rec->mesh.len)
+        put_str(&w, "mesh", rec->mesh);
     put_tail(&w, rec->incarnation, rec->started_s);
 }

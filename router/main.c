@@ -238,9 +238,12 @@ static weir_err announce(struct router *r, struct weir_why *why)
                        r->grpc, sizeof r->grpc);
     weir_ident_address(r->conf.advertise_admin, r->conf.admin_listen, weir_http_server_port(r->admin_server),
                        r->admin_address, sizeof r->admin_address);
-    record = (struct weir_router_record){ weir_str(r->id),   weir_str(r->rest),
-                                          weir_str(r->grpc), weir_str(r->admin_address),
-                                          r->incarnation,    weir_wall_ns() / WEIR_S };
+    record = (struct weir_router_record){ .id = weir_str(r->id),
+                                          .rest = weir_str(r->rest),
+                                          .grpc = weir_str(r->grpc),
+                                          .admin = weir_str(r->admin_address),
+                                          .incarnation = r->incarnation,
+                                          .started_s = weir_wall_ns() / WEIR_S };
     weir_buf_init(&value, 0);
     weir_router_record_write(&value, &record);
     snprintf(key, sizeof key, "%srouters/%s", r->conf.discovery_prefix, r->id);

@@ -70,7 +70,7 @@ static void test_an_empty_etcd_gives_an_empty_snapshot(void **state)
 
 static void test_many_keys_come_in_pages_of_one_moment(void **state)
 {
-    enum { N = 4500, BATCH = 100 }; /* more than two pages */
+    enum { N = 33000, BATCH = 120 }; /* more than two pages */
     static char keys[BATCH][48];
     struct weir_disc_op ops[BATCH];
     struct weir_discovery_opts opts = opts_of(&shared);
@@ -89,7 +89,7 @@ static void test_many_keys_come_in_pages_of_one_moment(void **state)
     weir_disc_snapshot_unref(snap);
     opts.prefix = "/many/";
     view_open(&v, opts);
-    assert_true(view_wait(&v, "/many/keys/04499", "{}"));
+    assert_true(view_wait(&v, "/many/keys/32999", "{}"));
     assert_int_equal(count(&v, "/many/keys/"), N);
     view_close(&v);
 }
@@ -106,7 +106,18 @@ static void test_txn_keeps_its_conditions(void **state)
     const struct weir_disc_snapshot *snap;
     struct weir_why why = { 0 };
     (void)state;
+    struct weir_buf value;
+    int64_t revision = 0;
+    weir_buf_init(&value, /* limit_bytes= */ 0);
+    assert_int_equal(weir_discovery_get(&opts, absent.key, &value, &revision, &why), WEIR_NOTFOUND);
     assert_int_equal(weir_discovery_txn(&opts, &absent, 1, &put, 1, &why), WEIR_OK);
+    assert_int_equal(weir_discovery_get(&opts, absent.key, &value, &revision, &why), WEIR_OK);
+    assert_string_equal(weir_buf_cstr(&value), "1");
+    struct weir_disc_cond as_seen = { absent.key, revision };
+    assert_int_equal(weir_discovery_txn(&opts, &as_seen, 1, &put, 1, &why), WEIR_OK);
+    assert_int_equal(weir_discovery_txn(&opts, &as_seen, 1, &put, 1, &why),
+                     WEIR_CONFLICT); /* it has changed */
+    weir_buf_release(&value);
     assert_int_equal(weir_discovery_txn(&opts, &absent, 1, &put, 1, &why), WEIR_CONFLICT);
     assert_int_equal(weir_discovery_read(&opts, "/weir/t/", &snap, &why), WEIR_OK);
     assert_int_equal(snap->n_entries, 1);

@@ -39,6 +39,7 @@ static void test_what_is_written_is_read_back(void **state)
                                        .started_s = 1795238554 },
                                rep2;
     struct weir_router_record router = { .id = WEIR_STR("router-1"),
+                                         .mesh = WEIR_STR("10.0.0.9:7"),
                                          .rest = WEIR_STR("h:80"),
                                          .incarnation = 1 },
                               router2;
@@ -57,6 +58,7 @@ static void test_what_is_written_is_read_back(void **state)
     weir_router_record_write(&out, &router);
     assert_int_equal(weir_router_record_parse(weir_str(weir_buf_cstr(&out)), &arena, &router2, NULL),
                      WEIR_OK);
+    assert_true(weir_str_eq(router2.mesh, "10.0.0.9:7"));
     assert_true(weir_str_eq(router2.id, "router-1"));
     assert_true(weir_str_eq(router2.rest, "h:80"));
     assert_int_equal(router2.grpc.len, 0);
