@@ -1,0 +1,145 @@
+/* cuda_int.h - what the parts of the CUDA back end share: the kernels' launchers (*.cu), the device (dev.h) and the table (cuda.c).
+ *
+ * All pointers are the device's, except where it says host. A launcher starts its kernel on the stream and returns; a launch
+ * that failed shows at dev_check(). Every one follows the bit law: a row's sums run in an order that depends on its own width
+ * and positions alone, so the grid (how many rows, splits, blocks) may be chosen freely. */
+#ifndef WEIR_KERNELS_CUDA_CUDA_INT_H
+#define WEIR_KERNELS_CUDA_CUDA_INT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CUDA_RUN 16         /* tokens of one sequence that attend together, at most */
+#define CUDA_ATTN_TILE 64   /* positions of one partial softmax: 4 pages */
+#define CUDA_D_MAX 256      /* numbers in a head */
+#define CUDA_K_UNIT 64      /* a packed row ends on a multiple of so many inputs */
+#define CUDA_SMALL_TOKENS 16 /* up to so many rows the streaming product is used for bf16 */
+#define CUDA_RANKS_MAX 16
+
+struct dev_stream;
+
+/* Tokens [first, first + n) are of one sequence; n = 0: nothing. */
+struct cuda_run {
+    int32_t first, n;
+};
+
+/* A step's batch on the device, at fixed addresses. Past the step's own tokens (a replayed step may be padded) ids and seq
+ * are 0, pos is -1: such a row writes no keys and attends to nothing. */
+struct cuda_batch {
+    const int32_t *ids, *pos, *seq; /* [n_tok] */
+    const int32_t *table;           /* [n_seq, n_block_max] */
+    const struct cuda_run *runs;    /* [n_run] */
+    uint32_t n_tok, n_run, n_block_max;
+    uint32_t run_max;   /* the longest run */
+    uint32_t n_pos_max; /* no token is at this position or after; rounded up, so that few graphs serve all */
+};
+
+/* Numbers a head takes in a page: d_head with zeros behind. 0: too many. */
+uint32_t cuda_d_pad(uint32_t d_head);
+
+/* Weights, [n_out][stride]: stride is n_in rounded up to CUDA_K_UNIT, zeros behind. */
+enum cuda_kind { CUDA_BF16, CUDA_Q8, CUDA_FP8 };
+struct cuda_weights {
+    const void *data;
+    const float *scale; /* [n_out]; NULL for bf16 */
+    uint32_t n_out, n_in, stride;
+    enum cuda_kind kind;
+};
+
+/* ---- rows.cu ---- */
+void cuda_embed(struct dev_stream *s, uint16_t *out, const struct cuda_weights *w, const struct cuda_batch *batch);
+void cuda_add_rmsnorm(struct dev_stream *s, uint16_t *out, uint16_t *x, const uint16_t *delta, const float *weight,
+                      uint32_t n_tok, uint32_t n, float eps);
+/* out [n, width] = norm of rows rows[i] of x. */
+void cuda_gather_rmsnorm(struct dev_stream *s, uint16_t *out, const uint16_t *x, const int32_t *rows, uint32_t n_rows,
+                         const float *weight, uint32_t n, float eps);
+void cuda_silu_mul(struct dev_stream *s, uint16_t *out, const uint16_t *gate_up, uint32_t n_tok, uint32_t n);
+
+/* ---- attn.cu ---- */
+void cuda_qkv_store(struct dev_stream *s, uint16_t *qkv, const struct weir_qkv *how, uint16_t *k, uint16_t *v,
+                    const struct cuda_batch *batch, const struct weir_attn_dims *dims);
+struct cuda_attn {
+    uint16_t *out;
+    const uint16_t *qkv, *k, *v;
+    struct cuda_batch batch;
+    struct weir_attn_dims dims;
+    float scale;
+    float *work; /* for partial softmaxes */
+    size_t work_bytes;
+    uint32_t n_warp_wanted; /* how many keep the device busy: long sequences are split until there are so many */
+};
+void cuda_attention(struct dev_stream *s, const struct cuda_attn *a);
+
+/* ---- gemm.cu ---- */
+/* out [n_tok, n_out] = x [n_tok, n_in] * w^T, by streaming the weights once for each 64 tokens. out is bf16, or f32. */
+void cuda_stream_linear(struct dev_stream *s, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w,
+                        uint32_t n_tok);
+
+/* ---- moe.cu ---- */
+void cuda_route(struct dev_stream *s, int32_t *expert, float *weight, const uint16_t *logits, uint32_t n_tok,
+                uint32_t n_expert, uint32_t n_used, int renormalize);
+struct cuda_experts {
+    const struct cuda_weights *gate_up, *down; /* [n_expert] */
+    uint32_t n_expert, n_used, d_model, d_ffn;
+    enum cuda_kind kind;
+    /* Workspace for n_tok * n_used pairs of a token and its expert: */
+    int32_t *begin;    /* [n_expert + 1] */
+    int32_t *pairs;    /* pair numbers, by expert, in order of tokens */
+    uint16_t *gate, *act; /* [pairs, 2 d_ffn], [pairs, d_ffn] */
+    float *y;          /* [pairs, d_model] */
+};
+void cuda_experts_run(struct dev_stream *s, uint16_t *out, const uint16_t *x, const struct cuda_experts *e,
+                      const int32_t *expert, const float *weight, uint32_t n_tok);
+
+/* ---- sample.cu ---- */
+/* One row's parameters, on the device. The order of what is done is that of replica/engine/sample.h. */
+struct cuda_sample {
+    double temperature, top_p, min_p;
+    uint64_t seed;
+    int32_t top_k;
+    uint32_t choice, position;
+    float repetition, frequency, presence;
+    uint32_t n_seen, i_seen; /* seen[i_seen ..): ids that came, with counts */
+    uint32_t n_bias, i_bias;
+    int32_t i_mask; /* row of `masks`, or -1 */
+};
+struct cuda_sample_in {
+    const float *logits; /* [n, n_vocab]; changed by penalties, bias and mask */
+    const struct cuda_sample *rows;
+    const int32_t *seen_ids, *seen_counts, *bias_ids;
+    const float *bias;
+    const uint32_t *masks; /* [.., ceil(n_vocab / 32)]; 0 = may not come */
+    uint32_t n, n_vocab;
+};
+/* ids [n]: a token, or -1 when a logit is NaN or none is finite; logprob [n] before temperature, may be NULL. */
+void cuda_sample_run(struct dev_stream *s, int32_t *ids, float *logprob, const struct cuda_sample_in *in);
+
+/* ---- reduce.cu ---- */
+struct cuda_peers {
+    uint16_t *slots[CUDA_RANKS_MAX];  /* of each rank, two halves of `n_slot` numbers; mapped here */
+    uint32_t *flags[CUDA_RANKS_MAX];  /* of each rank: [CUDA_REDUCE_BLOCKS][n_ranks] */
+    uint32_t *epochs;                 /* own, [CUDA_REDUCE_BLOCKS] */
+    uint32_t *broken;                 /* own: not 0 when a wait was given up */
+    uint32_t rank, n_ranks, n_slot;
+    uint64_t patience_ns;
+};
+#define CUDA_REDUCE_BLOCKS 36
+/* x [n] = sum over ranks in their order, n <= n_slot; every rank launches it. A peer that does not come within patience_ns
+ * sets *broken and ends it. */
+void cuda_one_shot_reduce(struct dev_stream *s, uint16_t *x, uint32_t n, const struct cuda_peers *peers);
+/* out [n] = sum of srcs[r] [n], r in order. */
+void cuda_sum_ranks(struct dev_stream *s, uint16_t *out, const uint16_t *const *srcs_host, uint32_t n_ranks, size_t n);
+/* out [n_rows, n_ranks * n]: columns [rank * n, ..) from part [n_rows, n]. */
+void cuda_place_columns(struct dev_stream *s, float *out, const float *part, uint32_t rank, uint32_t n_ranks,
+                        uint32_t n_rows, uint32_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

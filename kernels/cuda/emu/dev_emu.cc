@@ -1,0 +1,164 @@
+/* dev_emu.cc - see dev.h: a device whose memory is the heap and whose stream runs at once. Recorded steps cannot be had; dense products
+ * are refused, so that every product is a kernel of ours. New memory is poison. */
+#include "kernels/cuda/dev.h"
+#include "kernels/cuda/emu/emu.cuh"
+
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+
+struct dev {
+    struct dev_info info;
+    uint32_t index;
+    double marks[DEV_MARKS];
+};
+
+#define EMULATED_DEVICES 8
+
+int dev_count(void)
+{
+    return EMULATED_DEVICES;
+}
+
+weir_err dev_open(uint32_t index, bool, struct dev **ret, struct weir_why *why)
+{
+    struct dev *d = (struct dev *)calloc(1, sizeof *d);
+
+    if (!d)
+        return weir_fail(why, WEIR_NOMEM, "no memory for the emulated device");
+    snprintf(d->info.name, sizeof d->info.name, "emulated");
+    d->info.n_multiprocessor = 2;
+    d->info.major = 9;
+    d->info.memory_bytes = 1ull << 30;
+    d->index = index;
+    *ret = d;
+    return WEIR_OK;
+}
+
+void dev_close(struct dev *d)
+{
+    free(d);
+}
+
+const struct dev_info *dev_about(const struct dev *d)
+{
+    return &d->info;
+}
+
+uint32_t dev_index(const struct dev *d)
+{
+    return d->index;
+}
+
+struct dev_stream *dev_stream(struct dev *)
+{
+    return nullptr;
+}
+
+void *dev_alloc(struct dev *, size_t bytes)
+{
+    bytes = (bytes + 255) & ~(size_t)255;
+    void *ptr = aligned_alloc(256, bytes);
+
+    if (ptr)
+        memset(ptr, 0xff, bytes);
+    return ptr;
+}
+
+void dev_free(struct dev *, void *ptr)
+{
+    free(ptr);
+}
+
+void *dev_host_alloc(struct dev *d, size_t bytes)
+{
+    return dev_alloc(d, bytes);
+}
+
+void dev_host_free(struct dev *, void *ptr)
+{
+    free(ptr);
+}
+
+void dev_upload(struct dev *, void *to, const void *from, size_t bytes)
+{
+    memcpy(to, from, bytes);
+}
+
+void dev_download(struct dev *, void *to, const void *from, size_t bytes)
+{
+    memcpy(to, from, bytes);
+}
+
+void dev_copy(struct dev *, void *to, const void *from, size_t bytes)
+{
+    memcpy(to, from, bytes);
+}
+
+void dev_zero(struct dev *, void *to, size_t bytes)
+{
+    memset(to, 0, bytes);
+}
+
+void dev_sync(struct dev *)
+{
+}
+
+void dev_mark(struct dev *d, uint32_t mark)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    d->marks[mark] = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void dev_await(struct dev *, uint32_t)
+{
+}
+
+weir_err dev_check(struct dev *, struct weir_why *)
+{
+    return WEIR_OK;
+}
+
+double dev_seconds(struct dev *d, uint32_t from, uint32_t to)
+{
+    return d->marks[to] - d->marks[from];
+}
+
+void dev_record(struct dev *)
+{
+}
+
+struct dev_graph *dev_record_end(struct dev *)
+{
+    return nullptr;
+}
+
+void dev_replay(struct dev *, struct dev_graph *)
+{
+}
+
+void dev_graph_free(struct dev_graph *)
+{
+}
+
+bool dev_dense(struct dev *, void *, int, const uint16_t *, const struct cuda_weights *, uint32_t)
+{
+    return false;
+}
+
+bool dev_peer(struct dev *, const struct dev *)
+{
+    return true;
+}
+
+void dev_set_order(int order, uint64_t seed)
+{
+    emu_set_order((emu_order)order, seed);
+}
+
+bool dev_is_emulated(void)
+{
+    return true;
+}
