@@ -13,7 +13,8 @@
 
 #define KV_BYTES_DEFAULT_MAX (1ull << 30)
 #define STEP_TOKENS_DEFAULT 256
-#define EVENTS_PER_SLOT 3 /* started, token, finished */
+#define EVENTS_PER_SLOT                                                                                      \
+    4 /* started, the prompt's first token, token, finished; and one a token of a prompt */
 
 /* ---- opening ---- */
 static uint32_t choose_pages(const struct weir_engine *eng)
@@ -37,15 +38,15 @@ static weir_err make_step_arrays(struct weir_engine *eng, struct weir_why *why)
     eng->ids = weir_calloc(eng->n_tok_max, sizeof *eng->ids);
     eng->pos = weir_calloc(eng->n_tok_max, sizeof *eng->pos);
     eng->seq = weir_calloc(eng->n_tok_max, sizeof *eng->seq);
-    eng->wants = weir_calloc(n_slots, sizeof *eng->wants);
+    eng->wants = weir_calloc(n_slots + eng->n_tok_max, sizeof *eng->wants);
     eng->scratch = weir_calloc(eng->config.n_vocab, sizeof *eng->scratch);
-    eng->events = weir_calloc((size_t)n_slots * EVENTS_PER_SLOT, sizeof *eng->events);
-    eng->tops = weir_calloc((size_t)n_slots * ENGINE_TOPS_MAX, sizeof *eng->tops);
+    eng->events = weir_calloc((size_t)n_slots * EVENTS_PER_SLOT + eng->n_tok_max, sizeof *eng->events);
+    eng->tops = weir_calloc(((size_t)n_slots + eng->n_tok_max) * ENGINE_TOPS_MAX, sizeof *eng->tops);
     eng->n_slots_free = n_slots;
     if (!eng->slots || !eng->table || !eng->ids || !eng->pos || !eng->seq || !eng->wants || !eng->scratch ||
         !eng->events || !eng->tops)
         return weir_fail(why, WEIR_NOMEM, "no memory for the engine's steps");
-    return WEIR_OK;
+    return adjust_init(&eng->adjust, eng->config.n_vocab, why);
 }
 
 static void fill_info(struct weir_engine *eng)
@@ -129,6 +130,7 @@ void weir_engine_close(struct weir_engine *eng)
     model_close(eng->model);
     weir_backend_close(eng->backend);
     kv_release(&eng->kv);
+    adjust_release(&eng->adjust);
     void *const arrays[] = { eng->slots, eng->table,   eng->ids,    eng->pos, eng->seq,
                              eng->wants, eng->scratch, eng->events, eng->tops };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
@@ -165,32 +167,78 @@ static void finish(struct weir_engine *eng, struct seq *seq, enum weir_finish ho
     seq_release(seq);
 }
 
+/* Nothing may come next in a text that is bound: it is whole. */
+static bool is_whole(const struct adjust *adjust, const struct weir_constraint *c)
+{
+    uint32_t n_words = (adjust->n_vocab + 31) / 32;
+    bool any = false;
+
+    for (uint32_t i = 0; c && i < n_words; i++)
+        any = any || adjust->bits[i];
+    return c && !any;
+}
+
+static int32_t choose(struct weir_engine *eng, struct seq *seq, const float *logits)
+{
+    const struct sample_params *p = &seq->session->sample;
+    uint32_t n_vocab = eng->config.n_vocab;
+
+    /* By the position in the whole text: a request that carries what was said so far goes on as it would have. */
+    if (p->mirostat_target > 0)
+        return sample_mirostat(logits, n_vocab, p, seq->choice, seq->n_tokens, eng->scratch,
+                               &seq->surprise_max);
+    return sample_token(logits, n_vocab, p, seq->choice, seq->n_tokens, eng->scratch);
+}
+
+static void add_logprob(struct weir_engine *eng, struct weir_engine_event *ev, const float *logits, int n_top)
+{
+    struct weir_top_logprob *tops = eng->tops + eng->n_tops;
+
+    ev->logprob = sample_logprob(logits, eng->config.n_vocab, ev->id, tops, n_top);
+    ev->top = tops;
+    eng->n_tops += (uint32_t)n_top;
+}
+
 static void sample(struct weir_engine *eng, struct seq *seq, const float *logits)
 {
     const struct weir_session_params *p = &seq->session->params;
-    uint32_t n_vocab = eng->config.n_vocab;
-    /* By the position in the whole text: a request that carries what was said so far goes on as it would have. */
-    int32_t id =
-        sample_token(logits, n_vocab, &seq->session->sample, seq->choice, seq->n_tokens, eng->scratch);
+    const struct weir_constraint *bound =
+        seq->session->constraints ? &seq->session->constraints[seq->choice] : NULL;
+    const struct adjust_context ctx = { p,          seq->tokens,         seq->n_tokens,
+                                        seq->n_out, eng->config.eos_ids, eng->config.n_eos_ids,
+                                        bound };
+    const float *adjusted = adjust_logits(&eng->adjust, logits, &ctx);
 
-    if (id < 0) { /* the model's numbers broke: this choice ends, the others are not its fault */
-        finish(eng, seq, WEIR_FINISH_ERROR);
+    if (is_whole(&eng->adjust, bound)) {
+        finish(eng, seq, WEIR_FINISH_STOP);
+        return;
+    }
+    int32_t id = choose(eng, seq, adjusted);
+    if (id < 0 || (bound && !bound->ops->accept(bound->state, id))) {
+        finish(eng, seq,
+               WEIR_FINISH_ERROR); /* the model's numbers broke, or the text can't go on: this choice ends,
+                                              * the others are not its fault */
         return;
     }
     struct weir_engine_event *ev = event_add(eng, WEIR_EV_TOKEN, seq->session, seq->choice);
     ev->id = id;
-    if (p->logprobs) {
-        struct weir_top_logprob *tops = eng->tops + eng->n_tops;
-        ev->logprob = sample_logprob(logits, n_vocab, id, tops, p->n_top_logprobs);
-        ev->top = tops;
-        eng->n_tops += (uint32_t)p->n_top_logprobs;
-    }
+    if (p->logprobs)
+        add_logprob(eng, ev, logits, p->n_top_logprobs);
     seq->tokens[seq->n_tokens++] = id;
     seq->n_out++;
-    if (is_eos(eng, id) && !p->ignore_eos)
+    if (is_eos(eng, id) && (!p->ignore_eos || bound))
         finish(eng, seq, WEIR_FINISH_STOP);
     else if (seq->n_out == p->max_tokens)
         finish(eng, seq, WEIR_FINISH_LENGTH);
+}
+
+/* The logits before a token of the prompt say how likely it was. */
+static void tell_prompt(struct weir_engine *eng, struct seq *seq, int32_t at, const float *logits)
+{
+    struct weir_engine_event *ev = event_add(eng, WEIR_EV_PROMPT, seq->session, 0);
+
+    ev->id = seq->tokens[at];
+    add_logprob(eng, ev, logits, seq->session->params.n_top_logprobs);
 }
 
 /* The prompt is computed: the other choices share its full pages and get a copy of the last, half-full one.
@@ -221,6 +269,10 @@ static void fork(struct weir_engine *eng, struct seq *from, struct seq *to)
 /* Full pages get their names, so that the next request with this prefix finds them. */
 static void publish(struct weir_engine *eng, struct seq *seq)
 {
+    const struct weir_session_params *p = &seq->session->params;
+
+    if (p->has_cache_max && p->cache_max == 0)
+        return;
     while ((seq->n_named + 1) * WEIR_KV_BLOCK <= seq->n_computed) {
         const int32_t *tokens = seq->tokens + (size_t)seq->n_named * WEIR_KV_BLOCK;
         kv_publish(&eng->kv, seq_table(seq)[seq->n_named], seq->chain, tokens);
@@ -251,6 +303,14 @@ static void sample_want(struct weir_engine *eng, struct seq *seq, const float *l
         sample(eng, &ses->seqs[i], logits);
 }
 
+static void take_want(struct weir_engine *eng, const struct want *want, const float *logits)
+{
+    if (want->prompt_at >= 0)
+        tell_prompt(eng, want->seq, want->prompt_at, logits);
+    else
+        sample_want(eng, want->seq, logits);
+}
+
 static void sample_all(struct weir_engine *eng)
 {
     int32_t rows[LOGITS_ROWS_MAX];
@@ -261,7 +321,7 @@ static void sample_all(struct weir_engine *eng)
             rows[i] = eng->wants[begin + i].row;
         const float *logits = model_logits(eng->model, rows, n);
         for (uint32_t i = 0; i < n; i++)
-            sample_want(eng, eng->wants[begin + i].seq, logits + (size_t)i * eng->config.n_vocab);
+            take_want(eng, &eng->wants[begin + i], logits + (size_t)i * eng->config.n_vocab);
     }
 }
 

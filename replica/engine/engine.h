@@ -49,6 +49,25 @@ WEIR_MUST_CHECK weir_err weir_engine_open(const struct weir_engine_opts *opts, s
 void weir_engine_close(struct weir_engine *eng); /* takes NULL; sessions must be closed */
 const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng); /* any thread; constant */
 
+struct weir_logit_bias {
+    int32_t id;
+    float bias; /* added to the token's logit */
+};
+
+/* What an answer must be, one for each choice. All on the step thread. */
+struct weir_constraint_ops {
+    /* Writes (n_vocab + 31) / 32 words: bit id % 32 of word id / 32 is set when the token may come next; none is
+     * when nothing may: the choice then ends. */
+    void (*mask)(void *state, uint32_t *bits, uint32_t n_vocab);
+    bool (*accept)(void *state, int32_t id); /* false: it can't go on; the choice ends with an error */
+    void (*close)(void *state);
+};
+struct weir_constraint {
+    const struct weir_constraint_ops *ops;
+    void *state;
+};
+
+/* A number of the second half that is 0 is off. */
 struct weir_session_params {
     const int32_t *prompt; /* copied */
     uint32_t n_prompt;     /* 1 or more, below the context length */
@@ -63,6 +82,24 @@ struct weir_session_params {
     int n_top_logprobs; /* 0 to 5 */
     bool ignore_eos;
     uint32_t priority; /* lower goes first */
+    struct weir_str account;
+    bool has_cache_max; /* at most cache_max tokens are found in the cache; 0: nothing is kept either */
+    uint32_t cache_max;
+    double typical_p;
+    double
+        repetition_penalty; /* of tokens in prompt and output: divides a positive logit, multiplies others */
+    double frequency_penalty, presence_penalty; /* of tokens in the output: times their number; once */
+    double mirostat_target,
+        mirostat_lr; /* a perplexity; takes the place of top-k, top-p, min-p and typical-p */
+    const struct weir_logit_bias *logit_bias; /* copied */
+    uint32_t n_logit_bias;
+    uint32_t min_tokens; /* no end token before */
+    uint32_t
+        n_prompt_logprobs; /* of the prompt's last tokens: PROMPT events before the first TOKEN; those tokens
+                                 * are computed, not found. With n_top_logprobs of each. */
+    const struct weir_constraint
+        *constraints; /* NULL, or n_choices of them; the session closes them, once it is
+                                                * open */
     struct weir_str cache_salt;
     void *user; /* comes back with every event */
 };
@@ -84,11 +121,12 @@ enum weir_finish { WEIR_FINISH_NONE, WEIR_FINISH_STOP, WEIR_FINISH_LENGTH, WEIR_
 
 /* What one step brought, in order. */
 struct weir_engine_event {
-    enum { WEIR_EV_STARTED, WEIR_EV_TOKEN, WEIR_EV_FINISHED } kind;
+    enum { WEIR_EV_STARTED, WEIR_EV_PROMPT, WEIR_EV_TOKEN, WEIR_EV_FINISHED } kind;
     struct weir_session *session;
     uint32_t choice;
-    int32_t id;                         /* TOKEN; an end token is told too, with FINISHED after it */
-    float logprob;                      /* of the chosen token, before temperature */
+    int32_t id;    /* TOKEN; an end token is told too, with FINISHED after it */
+    float logprob; /* of the chosen token, before anything that sampling does; PROMPT: of the
+                                         * prompt's token, NaN for the very first */
     const struct weir_top_logprob *top; /* n_top_logprobs of them, best first; id -1 past the vocabulary;
                                          * until the next step */
     enum weir_finish finish;            /* FINISHED: once per choice */

@@ -2,6 +2,7 @@
 #ifndef WEIR_REPLICA_ENGINE_ENGINE_INT_H
 #define WEIR_REPLICA_ENGINE_ENGINE_INT_H
 
+#include "replica/engine/adjust.h"
 #include "replica/engine/engine.h"
 #include "replica/engine/kv.h"
 #include "replica/engine/sample.h"
@@ -28,6 +29,7 @@ struct seq {
     uint32_t n_tokens, n_computed, n_out;
     uint32_t n_pages, n_named; /* pages held; of these, full ones that were published or found */
     struct kv_name chain;      /* the name of the last named page */
+    double surprise_max;       /* mirostat's bound, in bits; 0 before the first token */
     struct seq *next_running;
 };
 
@@ -36,7 +38,9 @@ struct weir_session {
     struct weir_session_params params;
     struct sample_params sample;
     char *salt;
-    int32_t *tokens; /* of all choices */
+    struct weir_logit_bias *bias;        /* params.logit_bias */
+    struct weir_constraint *constraints; /* params.constraints; ours to close */
+    int32_t *tokens;                     /* of all choices */
     struct seq *seqs;
     uint32_t n_live, n_promised; /* pages that it may come to hold */
     uint64_t arrived_ns;
@@ -53,6 +57,7 @@ struct session_list {
 struct want {
     int32_t row;
     struct seq *seq;
+    int32_t prompt_at; /* -1: for the next token; else for the log-probability of this token of the prompt */
 };
 
 struct weir_engine {
@@ -72,12 +77,13 @@ struct weir_engine {
     /* one step */
     int32_t *ids, *pos, *seq; /* [n_tok_max] */
     uint32_t n_tok_max, n_tok;
-    struct want *wants; /* [n_slots] */
+    struct want *wants; /* [n_slots + n_tok_max] */
     uint32_t n_wants;
     struct sample_item *scratch; /* [n_vocab] */
+    struct adjust adjust;
     struct weir_engine_event *events;
     uint32_t n_events;
-    struct weir_top_logprob *tops; /* [n_slots * ENGINE_TOPS_MAX] */
+    struct weir_top_logprob *tops; /* [(n_slots + n_tok_max) * ENGINE_TOPS_MAX] */
     uint32_t n_tops;
 };
 

@@ -102,12 +102,67 @@ static double mass_of(const float *logits, uint32_t n, float best, double temper
     return total;
 }
 
+/* Sums in the items' order. */
+static double mass_of_items(const struct sample_item *items, uint32_t n, float best, double temperature)
+{
+    double total = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        total += weight(items[i].logit, best, temperature);
+    return total;
+}
+
+static int by_deviation(const void *a, const void *b, void *mean)
+{
+    const struct sample_item *x = a, *y = b;
+    double dx = fabs((double)x->logit - *(double *)mean), dy = fabs((double)y->logit - *(double *)mean);
+
+    if (dx != dy)
+        return dx < dy ? -1 : 1;
+    return x->id < y->id ? -1 : 1;
+}
+
+/* The mean surprise is log(total) - mean of (logit - best) / temperature: as near to it as to the mean logit. */
+static uint32_t keep_typical(float best, double temperature, double typical_p, uint32_t kept,
+                             struct sample_item *items)
+{
+    double total = mass_of_items(items, kept, best, temperature), mean = 0, mass = 0;
+
+    for (uint32_t i = 0; i < kept; i++)
+        if (isfinite(items[i].logit))
+            mean += weight(items[i].logit, best, temperature) * items[i].logit;
+    mean /= total;
+    qsort_r(items, kept, sizeof *items, by_deviation, &mean);
+    for (uint32_t i = 0; i < kept; i++) {
+        mass += weight(items[i].logit, best, temperature);
+        if (mass >= typical_p * total)
+            return i + 1;
+    }
+    return kept;
+}
+
+/* [M1] */
+static int32_t draw(const struct sample_item *items, uint32_t kept, float best, double temperature,
+                    double uniform, int32_t otherwise)
+{
+    double left = uniform * mass_of_items(items, kept, best, temperature);
+    int32_t last = otherwise;
+
+    for (uint32_t i = 0; i < kept; i++) {
+        double mass = weight(items[i].logit, best, temperature);
+        left -= mass;
+        last = mass > 0 ? items[i].id : last;
+        if (left < 0)
+            return last;
+    }
+    return last; /* rounding at the end of the sum */
+}
+
 int32_t sample_token(const float *logits, uint32_t n, const struct sample_params *p, uint32_t choice,
                      uint32_t position, struct sample_item *items)
 {
     int32_t i_best = argmax(logits, n);
     uint32_t kept = 0;
-    double total = 0;
 
     if (i_best < 0 || p->temperature <= 0 || p->top_k == 1)
         return i_best;
@@ -115,34 +170,44 @@ int32_t sample_token(const float *logits, uint32_t n, const struct sample_params
     if (p->top_k > 0 && (uint32_t)p->top_k < n)
         kept = keep_top_k(logits, n, best, p->temperature, (uint32_t)p->top_k, items);
     if (p->top_p < 1) {
-        for (uint32_t i = 0; i < kept; i++)
-            total += weight(items[i].logit, best, p->temperature);
-        if (kept == 0)
-            total = mass_of(logits, n, best, p->temperature);
+        double total = kept ? mass_of_items(items, kept, best, p->temperature)
+                            : mass_of(logits, n, best, p->temperature);
         kept = keep_top_p(logits, n, best, p->temperature, p->top_p, total, kept, items);
     }
     if (kept == 0)
         kept = gather(logits, n, -INFINITY, items);
+    if (p->typical_p > 0 && p->typical_p < 1)
+        kept = keep_typical(best, p->temperature, p->typical_p, kept, items);
     if (p->min_p > 0) { /* relative to the best */
         uint32_t m = 0;
         for (uint32_t i = 0; i < kept; i++)
             if (weight(items[i].logit, best, p->temperature) >= p->min_p)
                 items[m++] = items[i];
-        kept = m;
+        /* typical-p may have left out all that are likely: then what it kept stays */
+        kept = m ? m : kept;
     }
-    total = 0;
-    for (uint32_t i = 0; i < kept; i++)
-        total += weight(items[i].logit, best, p->temperature);
-    double left = sample_uniform(p->seed, choice, position) * total;
-    int32_t last = i_best;
-    for (uint32_t i = 0; i < kept; i++) {
-        double mass = weight(items[i].logit, best, p->temperature);
-        left -= mass;
-        last = mass > 0 ? items[i].id : last;
-        if (left < 0)
-            return last; /* [M1] */
-    }
-    return last; /* rounding at the end of the sum */
+    return draw(items, kept, best, p->temperature, sample_uniform(p->seed, choice, position), i_best);
+}
+
+int32_t sample_mirostat(const float *logits, uint32_t n, const struct sample_params *p, uint32_t choice,
+                        uint32_t position, struct sample_item *items, double *surprise_max)
+{
+    int32_t i_best = argmax(logits, n);
+    double target = log2(p->mirostat_target);
+
+    if (i_best < 0 || p->temperature <= 0)
+        return i_best;
+    if (*surprise_max == 0)
+        *surprise_max = 2 * target;
+    float best = logits[i_best];
+    double total = mass_of(logits, n, best, p->temperature);
+    /* -log2(weight / total) <= bound: the best one always stays */
+    double reach = (*surprise_max - log2(total)) * log(2.0) * p->temperature;
+    uint32_t kept = gather(logits, n, reach > 0 ? best - (float)reach : best, items);
+    int32_t id = draw(items, kept, best, p->temperature, sample_uniform(p->seed, choice, position), i_best);
+    double surprise = log2(total) - log2(weight(logits[id], best, p->temperature));
+    *surprise_max -= p->mirostat_lr * (surprise - target);
+    return id;
 }
 
 float sample_logprob(const float *logits, uint32_t n, int32_t id, struct weir_top_logprob *top, int n_top)

@@ -3,6 +3,8 @@
  *   [H1] Every sequence that decodes gets its token in every step; prompts share what the budget leaves,
  * oldest first, but never less than a page's worth, so that decoding cannot starve them. [H2] Nobody
  * overtakes within a class: when the first that waits does not fit, the others wait too. */
+#include <math.h>
+
 #include "replica/engine/engine_int.h"
 
 /* ---- admission ---- */
@@ -17,10 +19,24 @@ static void take_slot(struct weir_engine *eng, struct seq *seq)
     seq->i_slot = (int32_t)i;
 }
 
-/* Whole pages of the prompt that are cached; the last token is always computed, for its logits. */
+/* The last token is always computed, for its logits; so is the one before each token whose log-probability is to be
+ * told. */
+static uint32_t pages_to_find(const struct seq *seq)
+{
+    const struct weir_session_params *p = &seq->session->params;
+    uint32_t n_max = seq->n_tokens - 1;
+    uint32_t n_told = p->n_prompt_logprobs < n_max ? p->n_prompt_logprobs : n_max;
+
+    n_max -= n_told;
+    if (p->has_cache_max && p->cache_max < n_max)
+        n_max = p->cache_max;
+    return n_max / WEIR_KV_BLOCK;
+}
+
+/* Whole pages of the prompt that are cached. */
 static uint32_t find_prefix(struct weir_engine *eng, struct seq *seq)
 {
-    uint32_t n_max = (seq->n_tokens - 1) / WEIR_KV_BLOCK;
+    uint32_t n_max = pages_to_find(seq);
 
     seq->chain = kv_root(seq->session->params.cache_salt);
     while (seq->n_pages < n_max) {
@@ -48,6 +64,11 @@ static void start(struct weir_engine *eng, struct weir_session *ses, uint64_t no
     struct weir_engine_event *ev = event_add(eng, WEIR_EV_STARTED, ses, 0);
     ev->cached_tokens = find_prefix(eng, &ses->seqs[0]);
     ev->queue_ns = now_ns - ses->arrived_ns;
+    if (ses->params.n_prompt_logprobs >= ses->params.n_prompt) { /* nothing comes before the first */
+        ev = event_add(eng, WEIR_EV_PROMPT, ses, 0);
+        ev->id = ses->seqs[0].tokens[0];
+        ev->logprob = NAN;
+    }
 }
 
 void sched_admit(struct weir_engine *eng, uint64_t now_ns)
@@ -62,6 +83,20 @@ void sched_admit(struct weir_engine *eng, uint64_t now_ns)
 }
 
 /* ---- the batch ---- */
+/* Of the n tokens just added, those before a token whose log-probability is wanted. */
+static void want_prompt(struct weir_engine *eng, struct seq *seq, uint32_t n)
+{
+    const struct weir_session_params *p = &seq->session->params;
+
+    if (p->n_prompt_logprobs == 0 || seq->state != SEQ_PROMPT)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = seq->n_computed + i + 1;
+        if (at < p->n_prompt && at + p->n_prompt_logprobs >= p->n_prompt)
+            eng->wants[eng->n_wants++] = (struct want){ (int32_t)(eng->n_tok - n + i), seq, (int32_t)at };
+    }
+}
+
 static void add_tokens(struct weir_engine *eng, struct seq *seq, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -75,9 +110,10 @@ static void add_tokens(struct weir_engine *eng, struct seq *seq, uint32_t n)
         eng->pos[eng->n_tok] = (int32_t)pos;
         eng->seq[eng->n_tok++] = seq->i_slot;
     }
+    want_prompt(eng, seq, n);
     seq->n_computed += n;
     if (seq->n_computed == seq->n_tokens)
-        eng->wants[eng->n_wants++] = (struct want){ (int32_t)eng->n_tok - 1, seq };
+        eng->wants[eng->n_wants++] = (struct want){ (int32_t)eng->n_tok - 1, seq, /* prompt_at= */ -1 };
 }
 
 static void add_decodes(struct weir_engine *eng)

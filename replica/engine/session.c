@@ -3,6 +3,7 @@
  *   [E1] A session's promise covers every page it can come to hold, so a page is there whenever a running one
  * needs it. [E2] Closing gives back the promise, the slots and every page, whatever state the session is in.
  */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -91,6 +92,16 @@ static weir_err check(const struct weir_engine *eng, const struct weir_session_p
     if (!(p->temperature >= 0) || !(p->top_p >= 0 && p->top_p <= 1) || !(p->min_p >= 0 && p->min_p <= 1) ||
         p->top_k < 0)
         return weir_fail(why, WEIR_INVALID, "temperature, top_p, min_p or top_k is out of range");
+    if (!(p->typical_p >= 0 && p->typical_p <= 1) || !(p->repetition_penalty >= 0) ||
+        !isfinite(p->frequency_penalty) || !isfinite(p->presence_penalty) || !(p->mirostat_target >= 0) ||
+        !(p->mirostat_lr >= 0))
+        return weir_fail(why, WEIR_INVALID, "typical_p, a penalty or mirostat is out of range");
+    for (uint32_t i = 0; i < p->n_logit_bias; i++)
+        if (p->logit_bias[i].id < 0 || (uint32_t)p->logit_bias[i].id >= eng->config.n_vocab ||
+            !isfinite(p->logit_bias[i].bias))
+            return weir_fail_param(why, "logit_bias", WEIR_INVALID,
+                                   "logit_bias: %d is not a token of this model, whose vocabulary has %u",
+                                   p->logit_bias[i].id, eng->config.n_vocab);
     for (uint32_t i = 0; i < p->n_prompt; i++)
         if (p->prompt[i] < 0 || (uint32_t)p->prompt[i] >= eng->config.n_vocab)
             return weir_fail(why, WEIR_INVALID, "the token %d is not in the vocabulary", p->prompt[i]);
@@ -105,8 +116,16 @@ static bool make_seqs(struct weir_session *ses)
     ses->seqs = weir_calloc(p->n_choices, sizeof *ses->seqs);
     ses->tokens = weir_calloc(p->n_choices * room, sizeof *ses->tokens);
     ses->salt = weir_strndup(p->cache_salt.len ? p->cache_salt.ptr : "", p->cache_salt.len);
-    if (!ses->seqs || !ses->tokens || !ses->salt)
+    ses->bias = weir_calloc(p->n_logit_bias + 1, sizeof *ses->bias);
+    if (!ses->seqs || !ses->tokens || !ses->salt || !ses->bias)
         return false;
+    if (p->n_logit_bias > 0)
+        memcpy(ses->bias, p->logit_bias, p->n_logit_bias * sizeof *ses->bias);
+    if (p->constraints) {
+        ses->constraints = weir_calloc(p->n_choices, sizeof *ses->constraints);
+        if (!ses->constraints)
+            return false;
+    }
     for (uint32_t i = 0; i < p->n_choices; i++) {
         struct seq *seq = &ses->seqs[i];
         *seq = (struct seq){ .session = ses, .choice = i, .i_slot = -1, .tokens = ses->tokens + i * room };
@@ -122,6 +141,11 @@ static void free_session(struct weir_session *ses)
     weir_free(ses->seqs);
     weir_free(ses->tokens);
     weir_free(ses->salt);
+    weir_free(ses->bias);
+    for (uint32_t i = 0; ses->constraints && i < ses->params.n_choices; i++)
+        if (ses->constraints[i].ops)
+            ses->constraints[i].ops->close(ses->constraints[i].state);
+    weir_free(ses->constraints);
     weir_free(ses);
 }
 
@@ -152,13 +176,18 @@ weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_pa
     }
     ses->n_promised = (uint32_t)n_pages;
     ses->arrived_ns = now_ns;
-    ses->sample = (struct sample_params){ params->temperature, params->top_p, params->min_p, params->top_k,
-                                          params->seed };
+    ses->sample = (struct sample_params){ params->temperature,     params->top_p,      params->min_p,
+                                          params->top_k,           params->seed,       params->typical_p,
+                                          params->mirostat_target, params->mirostat_lr };
     if (!make_seqs(ses)) {
         free_session(ses);
         return weir_fail(why, WEIR_NOMEM, "no memory for a session");
     }
     ses->params.prompt = ses->seqs[0].tokens;
+    ses->params.logit_bias = ses->bias;
+    for (uint32_t i = 0; params->constraints && i < params->n_choices; i++)
+        ses->constraints[i] = params->constraints[i]; /* ours from here on */
+    ses->params.constraints = ses->constraints;
     ses->params.cache_salt.ptr = ses->salt;
     queue_session(&eng->waiting, ses);
     *ret = ses;

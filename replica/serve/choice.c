@@ -17,7 +17,33 @@
 /* ---- opening: text worker ---- */
 static void on_output(void *ctx, const struct weir_output_event *event);
 
-static weir_err open_one(struct call *call, struct choice *ch)
+static const struct weir_constraint_ops grammar_ops = { weir_grammar_state_mask, weir_grammar_state_accept,
+                                                        weir_grammar_state_close };
+static const struct weir_constraint_ops cap_ops = { cap_mask, cap_accept, cap_close };
+
+static weir_err open_constraint(struct weir_serve *serve, struct call *call, struct choice *ch)
+{
+    struct weir_grammar_state *grammar = NULL;
+    struct cap_state *cap = NULL;
+    weir_err err = WEIR_OK;
+
+    if (call->grammar)
+        err = weir_grammar_state_open(call->grammar, &grammar, &call->why);
+    if (err == WEIR_OK && call->cap_end.n > 0) {
+        err = cap_open(serve, call, grammar, &cap);
+        if (err != WEIR_OK)
+            weir_grammar_state_close(grammar);
+    }
+    if (err != WEIR_OK)
+        return err;
+    if (cap)
+        ch->constraint = (struct weir_constraint){ &cap_ops, cap };
+    else if (grammar)
+        ch->constraint = (struct weir_constraint){ &grammar_ops, grammar };
+    return WEIR_OK;
+}
+
+static weir_err open_one(struct weir_serve *serve, struct call *call, struct choice *ch)
 {
     weir_err err = WEIR_OK;
 
@@ -31,12 +57,11 @@ static weir_err open_one(struct call *call, struct choice *ch)
         err = weir_output_parser_open(&call->format, on_output, ch, &ch->parser);
     if (err == WEIR_OK && call->parses && call->prefill.len > 0)
         err = weir_output_parser_push(ch->parser, call->prefill); /* the answer begins with it */
-    if (err == WEIR_OK && call->grammar)
-        err = weir_grammar_state_open(call->grammar, &ch->grammar, &call->why);
-    return err;
+    weir_buf_add(&ch->text, call->echo.ptr, call->echo.len);      /* [T3]: goes out with the first token */
+    return err == WEIR_OK ? open_constraint(serve, call, ch) : err;
 }
 
-weir_err choices_open(struct call *call)
+weir_err choices_open(struct weir_serve *serve, struct call *call)
 {
     weir_err err = WEIR_OK;
 
@@ -44,7 +69,7 @@ weir_err choices_open(struct call *call)
     if (!call->choices)
         return weir_fail(&call->why, WEIR_NOMEM, "no memory for the choices");
     for (uint32_t i = 0; i < call->n_choices && err == WEIR_OK; i++)
-        err = open_one(call, &call->choices[i]);
+        err = open_one(serve, call, &call->choices[i]);
     return err;
 }
 
@@ -58,7 +83,8 @@ void choices_close(struct call *call)
         weir_buf_release(&ch->raw);
         weir_buf_release(&ch->called);
         weir_output_parser_close(ch->parser);
-        weir_grammar_state_close(ch->grammar);
+        if (ch->constraint.ops)
+            ch->constraint.ops->close(ch->constraint.state);
         weir_free(ch->ids);
         weir_free(ch->logprobs);
         weir_free(ch->pieces);
@@ -92,21 +118,21 @@ static ProtobufCBinaryData token_bytes(struct weir_serve *serve, int32_t id)
     return (ProtobufCBinaryData){ bytes.len, (uint8_t *)(uintptr_t)bytes.ptr };
 }
 
-static Weir__V1__TokenLogprob *make_logprob(struct weir_serve *serve, int32_t id, float logprob,
-                                            const struct weir_top_logprob *top, uint32_t n_top)
+static Weir__V1__TokenLogprob *make_logprob(struct weir_serve *serve, struct weir_arena *arena,
+                                            const struct weir_engine_event *ev, uint32_t n_top)
 {
-    struct weir_arena *arena = &serve->step_arena;
+    const struct weir_top_logprob *top = ev->top;
     Weir__V1__TokenLogprob *lp = weir_arena_alloc(arena, sizeof *lp);
     Weir__V1__TopLogprob **tops = weir_arena_alloc(arena, ((size_t)n_top + 1) * sizeof(void *));
 
     if (!lp || !tops)
         return NULL;
     weir__v1__token_logprob__init(lp);
-    lp->id = (uint32_t)id;
-    lp->token = token_bytes(serve, id);
-    lp->logprob = logprob;
+    lp->id = (uint32_t)ev->id;
+    lp->token = token_bytes(serve, ev->id);
+    lp->logprob = ev->logprob;
     lp->top = tops;
-    for (uint32_t i = 0; i < n_top && top[i].id >= 0; i++) {
+    for (uint32_t i = 0; top && i < n_top && top[i].id >= 0; i++) {
         Weir__V1__TopLogprob *one = weir_arena_alloc(arena, sizeof *one);
         if (!one)
             return NULL;
@@ -119,14 +145,19 @@ static Weir__V1__TokenLogprob *make_logprob(struct weir_serve *serve, int32_t id
     return lp;
 }
 
-static void add_logprob(struct weir_serve *serve, struct choice *ch, int32_t id, float logprob,
-                        const struct weir_top_logprob *top)
+static void add_logprob(struct choice *ch, Weir__V1__TokenLogprob *lp)
 {
-    if (!grow(&ch->logprobs, &ch->cap_logprobs, ch->n_logprobs, sizeof(void *)))
-        return;
-    Weir__V1__TokenLogprob *lp = make_logprob(serve, id, logprob, top, ch->call->msg->top_logprobs);
-    if (lp)
+    if (lp && grow(&ch->logprobs, &ch->cap_logprobs, ch->n_logprobs, sizeof(void *)))
         ch->logprobs[ch->n_logprobs++] = lp;
+}
+
+/* [T3] The prompt's may come steps before the first token: they wait in the call's arena. */
+void choice_prompt(struct weir_serve *serve, struct call *call, const struct weir_engine_event *ev)
+{
+    Weir__V1__TokenLogprob *lp = make_logprob(serve, &call->arena, ev, call->msg->top_logprobs);
+
+    for (uint32_t i = 0; i < call->n_choices; i++)
+        add_logprob(&call->choices[i], lp);
 }
 
 /* ---- text ---- */
@@ -266,7 +297,7 @@ void choice_token(struct weir_serve *serve, struct choice *ch, const struct weir
     } else {
         ch->ids[ch->n_ids++] = (uint32_t)ev->id; /* [T2] */
         if (call->msg->logprobs)
-            add_logprob(serve, ch, ev->id, ev->logprob, ev->top);
+            add_logprob(ch, make_logprob(serve, &serve->step_arena, ev, call->msg->top_logprobs));
         weir_buf_clear(&serve->scratch);
         weir_detok_push(&ch->detok, text_bytes(serve, call, ev->id), &serve->scratch);
     }
@@ -278,15 +309,6 @@ void choice_token(struct weir_serve *serve, struct choice *ch, const struct weir
         return;
     weir_session_stop_choice(call->session, (uint32_t)(ch - call->choices));
     end_choice(serve, ch, WEIR__V1__FINISH_REASON__FINISH_STOP);
-}
-
-/* ---- what is given back of the prompt [T3] ---- */
-void choice_echo(struct weir_serve *serve, struct choice *ch)
-{
-    struct call *call = ch->call;
-
-    (void)serve;
-    weir_buf_add(&ch->text, call->echo.ptr, call->echo.len);
 }
 
 /* ---- the Delta ---- */

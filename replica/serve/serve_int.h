@@ -59,9 +59,9 @@ struct choice {
     struct call *call;
     struct weir_detok detok;
     struct weir_stop_state stop;
-    struct weir_output_parser *parser;  /* NULL: text is text */
-    struct weir_grammar_state *grammar; /* NULL: anything goes; the engine's once the session is open */
-    uint32_t n_out;                     /* tokens */
+    struct weir_output_parser *parser; /* NULL: text is text */
+    struct weir_constraint constraint; /* ops NULL: anything goes; the engine's once the session is open */
+    uint32_t n_out;                    /* tokens */
     uint32_t n_calls;
     bool finished;
     bool has_enough; /* a call has ended, and there is to be only one */
@@ -113,6 +113,7 @@ struct call {
     struct weir_output_format format;
     bool parses;                  /* the answer holds reasoning or calls to be taken out */
     struct weir_grammar *grammar; /* what the answer must be; counted; NULL: anything */
+    struct weir_tokens cap_end;   /* reasoning_effort as a count: what ends the reasoning; n 0: not bounded */
     struct weir_str prefill;      /* what the answer is made to begin with */
     struct weir_str prompt_text;  /* as the model saw it, where somebody asked for it */
     struct weir_str echo;         /* given back before the answer */
@@ -218,12 +219,22 @@ weir_err format_choose(struct weir_serve *serve, struct call *call, struct weir_
 /* The same for a completion: a grammar, but nothing to take out. */
 weir_err format_choose_plain(struct weir_serve *serve, struct call *call);
 
+/* cap.c: a bound of reasoning; the last three have the shape of a grammar's state. */
+struct cap_state;
+weir_err cap_prepare(struct weir_serve *serve, struct call *call); /* text worker; sets cap_end */
+/* Takes the grammar, which may be NULL, on success. */
+weir_err cap_open(struct weir_serve *serve, struct call *call, struct weir_grammar_state *grammar,
+                  struct cap_state **ret);
+void cap_mask(void *state, uint32_t *bits, uint32_t n_vocab);
+bool cap_accept(void *state, int32_t id);
+void cap_close(void *state); /* takes NULL */
+
 /* choice.c */
 #define CALL_ID_SIZE 32
-weir_err choices_open(struct call *call); /* text worker */
+weir_err choices_open(struct weir_serve *serve, struct call *call); /* text worker */
 void choices_close(struct call *call);
 /* The rest: step thread. */
-void choice_echo(struct weir_serve *serve, struct choice *ch);
+void choice_prompt(struct weir_serve *serve, struct call *call, const struct weir_engine_event *ev);
 void choice_token(struct weir_serve *serve, struct choice *ch, const struct weir_engine_event *ev);
 void choice_finish(struct weir_serve *serve, struct choice *ch, Weir__V1__FinishReason reason);
 void choice_encode(struct weir_serve *serve, struct choice *ch);

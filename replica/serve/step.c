@@ -24,31 +24,49 @@ static double given_or(bool given, double value, double model_default, double ot
     return given ? value : isnan(model_default) ? otherwise : model_default;
 }
 
-/* What the engine does not do yet is refused by name, never dropped. */
-static weir_err check_supported(const Weir__V1__GenerateRequest *msg, const struct call *call,
-                                struct weir_why *why)
+/* The engine's own list, from the message's; in the call's arena. NULL: no memory. */
+static struct weir_logit_bias *copy_bias(struct call *call)
 {
-    const struct {
-        const char *name;
-        bool given;
-    } fields[] = {
-        { "typical_p", msg->has_typical_p_case },
-        { "repetition_penalty", msg->has_repetition_penalty_case },
-        { "frequency_penalty", msg->has_frequency_penalty_case },
-        { "presence_penalty", msg->has_presence_penalty_case },
-        { "mirostat_target", msg->has_mirostat_target_case },
-        { "logit_bias", msg->n_logit_bias > 0 },
-        { "min_tokens", msg->min_tokens > 0 },
-        { "prompt_cache_max_len", msg->has_prompt_cache_max_len_case },
-        { "response_format", call->grammar != NULL },
-        { "echo", call->n_echo > 0 && msg->logprobs },
-    };
+    const Weir__V1__GenerateRequest *msg = call->msg;
+    struct weir_logit_bias *bias = weir_arena_alloc(&call->arena, (msg->n_logit_bias + 1) * sizeof *bias);
 
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        if (fields[i].given)
-            return weir_fail_param(why, fields[i].name, WEIR_INVALID, "%s: not supported by this replica",
-                                   fields[i].name);
-    return WEIR_OK;
+    for (size_t i = 0; bias && i < msg->n_logit_bias; i++)
+        bias[i] =
+            (struct weir_logit_bias){ (int32_t)msg->logit_bias[i]->id, (float)msg->logit_bias[i]->bias };
+    return bias;
+}
+
+static struct weir_constraint *copy_constraints(struct call *call)
+{
+    struct weir_constraint *list = weir_arena_alloc(&call->arena, call->n_choices * sizeof *list);
+
+    for (uint32_t i = 0; list && i < call->n_choices; i++)
+        list[i] = call->choices[i].constraint;
+    return list;
+}
+
+static void set_sampling(const struct weir_engine_info *info, const struct call *call,
+                         struct weir_session_params *p)
+{
+    const Weir__V1__GenerateRequest *msg = call->msg;
+
+    p->temperature = given_or(msg->has_temperature_case, msg->temperature, info->temperature, 1.0);
+    p->top_p = given_or(msg->has_top_p_case, msg->top_p, info->top_p, 1.0);
+    p->min_p = given_or(msg->has_min_p_case, msg->min_p, info->min_p, 0.0);
+    p->top_k = msg->has_top_k_case ? (int)msg->top_k : info->top_k > 0 ? info->top_k : 0;
+    p->typical_p = msg->has_typical_p_case ? msg->typical_p : 0;
+    p->repetition_penalty = msg->has_repetition_penalty_case ? msg->repetition_penalty : 0;
+    p->frequency_penalty = msg->has_frequency_penalty_case ? msg->frequency_penalty : 0;
+    p->presence_penalty = msg->has_presence_penalty_case ? msg->presence_penalty : 0;
+    p->mirostat_target = msg->has_mirostat_target_case ? msg->mirostat_target : 0;
+    p->mirostat_lr = msg->has_mirostat_lr_case ? msg->mirostat_lr : 0.1;
+    p->seed = call->seed;
+    p->logprobs = msg->logprobs;
+    p->n_top_logprobs = msg->logprobs ? (int)msg->top_logprobs : 0;
+    p->n_prompt_logprobs = msg->logprobs ? call->n_echo : 0;
+    p->min_tokens = msg->min_tokens;
+    p->ignore_eos = msg->ignore_eos;
+    p->n_logit_bias = (uint32_t)msg->n_logit_bias;
 }
 
 static weir_err open_session(struct weir_serve *serve, struct call *call, uint64_t now_ns)
@@ -57,32 +75,31 @@ static weir_err open_session(struct weir_serve *serve, struct call *call, uint64
     const struct weir_engine_info *info = serve->info;
     uint32_t room = info->n_context - (uint32_t)call->prompt.n;
     const uint32_t default_max = 2048;
-    weir_err err = check_supported(msg, call, &call->why);
-
-    if (err != WEIR_OK)
-        return err;
+    bool is_bound = call->choices[0].constraint.ops != NULL;
     struct weir_session_params params = {
         .prompt = call->prompt.ids,
         .n_prompt = (uint32_t)call->prompt.n,
         .n_choices = call->n_choices,
         .max_tokens = msg->has_max_tokens_case ? msg->max_tokens : default_max,
-        .seed = call->seed,
-        .temperature = given_or(msg->has_temperature_case, msg->temperature, info->temperature, 1.0),
-        .top_p = given_or(msg->has_top_p_case, msg->top_p, info->top_p, 1.0),
-        .min_p = given_or(msg->has_min_p_case, msg->min_p, info->min_p, 0.0),
-        .top_k = msg->has_top_k_case ? (int)msg->top_k
-                 : info->top_k > 0   ? info->top_k
-                                     : 0,
-        .logprobs = msg->logprobs,
-        .n_top_logprobs = msg->logprobs ? (int)msg->top_logprobs : 0,
-        .ignore_eos = msg->ignore_eos,
         .priority = call->priority,
+        .account = call->account,
         .cache_salt = call->salt,
+        .has_cache_max = msg->has_prompt_cache_max_len_case,
+        .cache_max = msg->prompt_cache_max_len,
+        .logit_bias = copy_bias(call),
+        .constraints = is_bound ? copy_constraints(call) : NULL,
         .user = call,
     };
+
+    if (!params.logit_bias || (is_bound && !params.constraints))
+        return weir_fail(&call->why, WEIR_NOMEM, "no memory for the session");
+    set_sampling(info, call, &params);
     if (params.max_tokens > room)
-        params.max_tokens = room; /* the prompt is shorter than the context: text.c saw to it */
-    return weir_session_open(serve->opts.engine, &params, now_ns, &call->session, &call->why);
+        params.max_tokens = room; /* the prompt is shorter than the context: prompt.c saw to it */
+    weir_err err = weir_session_open(serve->opts.engine, &params, now_ns, &call->session, &call->why);
+    for (uint32_t i = 0; err == WEIR_OK && i < call->n_choices; i++)
+        call->choices[i].constraint.ops = NULL; /* the session's now */
+    return err;
 }
 
 static void arrive(struct weir_serve *serve, struct call *call, uint64_t now_ns)
@@ -162,8 +179,6 @@ static void on_started(struct weir_serve *serve, struct call *call, const struct
     call->started_ns = now_ns;
     call->cached_tokens = ev->cached_tokens;
     call->queue_ns = now_ns - call->arrived_ns;
-    for (uint32_t i = 0; i < call->n_choices && call->echo.len > 0; i++)
-        choice_echo(serve, &call->choices[i]);
     started.tag = call->tag;
     started.cached_tokens = ev->cached_tokens;
     started.queue_ns = call->queue_ns;
@@ -188,6 +203,9 @@ static void on_event(struct weir_serve *serve, const struct weir_engine_event *e
     switch (ev->kind) {
     case WEIR_EV_STARTED:
         on_started(serve, call, ev, now_ns);
+        break;
+    case WEIR_EV_PROMPT:
+        choice_prompt(serve, call, ev);
         break;
     case WEIR_EV_TOKEN:
         if (!call->first_token_ns)

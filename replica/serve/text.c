@@ -93,7 +93,9 @@ static weir_err prepare(struct weir_serve *serve, struct call *call)
         err = prepare_echo(serve, call);
     if (err == WEIR_OK)
         err = check_extras(serve, call);
-    return err == WEIR_OK ? choices_open(call) : err;
+    if (err == WEIR_OK)
+        err = cap_prepare(serve, call);
+    return err == WEIR_OK ? choices_open(serve, call) : err;
 }
 
 static void work(struct weir_serve *serve, struct call *call)
