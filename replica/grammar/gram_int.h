@@ -16,7 +16,7 @@ enum {
     GRAM_SETS_MAX = 4 << 20,        /* states in all subsets of one rule */
     GRAM_INLINE_MAX = 24,           /* weight of a rule that is put in place of its calls */
     GRAM_VISITS_MAX = 2048,         /* steps to settle one byte */
-    GRAM_WARM_MAX = 12,             /* wide nodes whose masks are made when compiling */
+    GRAM_WARM_MAX = 6,              /* wide nodes whose masks are made when compiling */
     GRAM_AFTER_MAX = 256,           /* bytes of weir_grammar_opts.after */
     GRAM_TREE_BYTES_MAX = 16 << 20, /* expressions of one grammar */
 };
@@ -177,6 +177,9 @@ bool gram_dfa_append(struct gram_build *b, uint32_t rule, const struct gram_nfa 
 /* All rules reached from rule `root`, checked: the language is not empty, no rule begins with itself. */
 bool gram_link(struct gram_build *b, uint32_t root, struct gram_auto *ret, uint32_t *ret_start);
 
+/* By node: the first of those that no text of n_bytes tells apart within their rule. False: no memory. */
+bool gram_alike(const struct gram_auto *a, uint32_t n_bytes, uint32_t *ret);
+
 /* ---- masks and states ---- */
 
 /* What is known of a node alone: tokens that may come whatever called its rule, and places in the trie where the
@@ -191,6 +194,7 @@ struct weir_grammar {
     const struct weir_grammar_vocab *vocab;
     struct gram_auto a;
     uint32_t start;
+    uint32_t *alike; /* by node: the one whose mask it has */
     /* By node; made when first needed, by whichever thread is first; never changed afterwards. Release and acquire
      * hand over the mask's content. */
     _Atomic(struct gram_mask *) *masks;

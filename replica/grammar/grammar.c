@@ -16,7 +16,7 @@ static void warm(struct weir_grammar *g)
         return; /* then they come when they are needed */
     for (uint32_t v = 0; v < g->a.n_nodes && n < GRAM_WARM_MAX && !st->spent; v++) {
         bool owned = false;
-        if (!(g->a.nodes[v].flags & GRAM_WIDE))
+        if (!(g->a.nodes[v].flags & GRAM_WIDE) || g->alike[v] != v)
             continue;
         const struct gram_mask *mask = gram_mask_of(st, v, &owned);
         if (owned)
@@ -53,7 +53,8 @@ static struct weir_grammar *finish(struct gram_build *b, uint32_t root)
         return NULL;
     }
     g->masks = weir_calloc((size_t)g->a.n_nodes + 1, sizeof *g->masks);
-    if (!g->masks) {
+    g->alike = weir_calloc((size_t)g->a.n_nodes + 1, sizeof *g->alike);
+    if (!g->masks || !g->alike || !gram_alike(&g->a, b->vocab->depth_max, g->alike)) {
         weir_grammar_unref(g);
         return gram_fail(b, WEIR_NOMEM, "no memory for the grammar");
     }
@@ -125,6 +126,7 @@ void weir_grammar_unref(struct weir_grammar *grammar)
     for (uint32_t i = 0; grammar->masks && i < grammar->a.n_nodes; i++)
         weir_free(atomic_load_explicit(&grammar->masks[i], memory_order_relaxed));
     weir_free(grammar->masks);
+    weir_free(grammar->alike);
     gram_auto_release(&grammar->a);
     weir_free(grammar);
 }

@@ -49,7 +49,7 @@ WEIR_MUST_CHECK weir_err weir_grammar_vocab_open_list(const struct weir_str *tok
 void weir_grammar_vocab_close(struct weir_grammar_vocab *vocab);
 
 struct weir_grammar_opts {
-    /* No white space between the tokens of JSON; otherwise a space, or a line's end and up to 20 spaces or
+    /* No white space between the tokens of JSON; otherwise a space, or a line's end and up to 40 spaces or
      * tabs, may stand where JSON allows it. Schemas and json_object only. */
     bool compact;
     /* Any text up to and with the first occurrence of this comes before what the grammar describes

@@ -123,6 +123,7 @@ const struct gram_mask *gram_mask_of(struct weir_grammar_state *st, uint32_t nod
 {
     struct weir_grammar *g = st->grammar;
     size_t size = 0;
+    node = g->alike[node]; /* [A1] */
     struct gram_mask *mask = atomic_load_explicit(&g->masks[node], memory_order_acquire);
 
     *ret_owned = false;

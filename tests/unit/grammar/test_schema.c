@@ -306,6 +306,21 @@ static void test_large_schemas(void **state)
     weir_buf_release(&json);
 }
 
+/* [A1] Near the end of a bounded string, and near its least length, tokens that reach too far are kept out. */
+static void test_bounded_strings(void **state)
+{
+    struct weir_grammar *g = walk_schema("{\"type\":\"string\",\"minLength\":20,\"maxLength\":60}", true);
+    int32_t ids[64];
+
+    (void)state;
+    ids[0] = '"';
+    for (int n = 1; n <= 61; n++) {
+        walk_check_mask(g, ids, n);
+        ids[n] = 'a';
+    }
+    weir_grammar_unref(g);
+}
+
 static void test_no_memory(void **state)
 {
     struct weir_grammar_vocab *vocab = walk_vocab();
@@ -328,7 +343,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples),       cmocka_unit_test(test_walks_are_valid),
         cmocka_unit_test(test_json_object),   cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_large_schemas), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_large_schemas), cmocka_unit_test(test_bounded_strings),
+        cmocka_unit_test(test_no_memory),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
 
