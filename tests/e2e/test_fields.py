@@ -159,15 +159,16 @@ def test_logit_bias(api):
 
 
 def test_penalties_change_what_repeats(api):
-    stuck = {"max_tokens": 12, "logit_bias": {"300": 14}}
-    free = complete(api, **stuck, extra_body={"return_token_ids": True}).choices[0].token_ids
-    assert free.count(300) > 2
-    for penalty in ({"frequency_penalty": 2}, {"presence_penalty": 2}, {"extra_body": {"repetition_penalty": 2.0}}):
-        extra = {"return_token_ids": True, **penalty.pop("extra_body", {})}
-        ids = complete(api, **stuck, **penalty, extra_body=extra).choices[0].token_ids
-        assert ids != free or ids.count(300) <= free.count(300)
-    ids = complete(api, **stuck, frequency_penalty=2, extra_body={"return_token_ids": True}).choices[0].token_ids
-    assert ids.count(300) < len(ids)  # twelve times two is more than the bias's margin
+    def ids(bias, **kwargs):
+        kwargs.setdefault("extra_body", {})["return_token_ids"] = True
+        return complete(api, max_tokens=12, logit_bias={"300": bias}, **kwargs).choices[0].token_ids
+    # Just so much of a push that the token repeats.
+    bias = next(b for b in range(2, 100, 2) if ids(b).count(300) >= 8)
+    n = ids(bias).count(300)
+    assert ids(bias, frequency_penalty=2).count(300) < n
+    assert ids(bias, frequency_penalty=-2).count(300) >= n
+    assert ids(bias, presence_penalty=2).count(300) <= n
+    assert ids(bias, extra_body={"repetition_penalty": 2.0}).count(300) < n
 
 
 def test_sampling_is_seeded(api):

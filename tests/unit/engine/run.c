@@ -87,6 +87,13 @@ static void take_event(const struct weir_engine_event *ev)
     }
     assert_int_equal(r->n_started, 1);
     assert_int_equal(c->n_finished, 0); /* [N2] */
+    if (ev->kind == WEIR_EV_PROMPT) {
+        assert_int_equal(c->n, 0);
+        assert_true(r->n_told < RUN_PROMPT_MAX);
+        r->told_ids[r->n_told] = ev->id;
+        r->told[r->n_told++] = ev->logprob;
+        return;
+    }
     if (ev->kind == WEIR_EV_TOKEN)
         take_token(c, ev, &r->params);
     else {

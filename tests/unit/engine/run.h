@@ -23,6 +23,9 @@ struct run_request {
     struct weir_session *session;
     int n_started, started_as; /* started_as: 0 for the first session that the engine started, and so on */
     uint32_t cached_tokens;
+    int n_told; /* PROMPT events */
+    int32_t told_ids[RUN_PROMPT_MAX];
+    float told[RUN_PROMPT_MAX];
     struct run_choice choices[RUN_CHOICES_MAX];
 };
 

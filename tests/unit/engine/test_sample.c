@@ -245,6 +245,56 @@ static void test_logprobs(void **state)
     assert_true(sample_logprob(huge, 2, 0, top, 1) == 0.0f);
 }
 
+/* Probabilities 0.5, 0.3, 0.1, 0.06, 0.04: the surprise of the second is nearest to the mean, then the first's. */
+static void test_typical_keeps_the_least_surprising_surprise(void **state)
+{
+    const double p_of[5] = { 0.5, 0.3, 0.1, 0.06, 0.04 };
+    float logits[5];
+    bool seen[5] = { false };
+    struct sample_params p = params(1, 0, 1, 0);
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        logits[i] = (float)log(p_of[i]);
+    p.typical_p = 0.2;
+    for (uint32_t i = 0; i < 200; i++)
+        assert_int_equal(draw(logits, 5, p, i), 1);
+    p.typical_p = 0.7;
+    for (uint32_t i = 0; i < 2000; i++)
+        seen[draw(logits, 5, p, i)] = true;
+    assert_true(seen[0] && seen[1] && !seen[2] && !seen[3] && !seen[4]);
+    p.typical_p = 1; /* off */
+    for (uint32_t i = 0; i < 2000; i++)
+        seen[draw(logits, 5, p, i)] = true;
+    assert_true(seen[2] && seen[3] && seen[4]);
+}
+
+/* The mean surprise of what is drawn comes near the target's, whatever the distribution it is drawn from. */
+static void test_mirostat_reaches_its_target(void **state)
+{
+    const double targets[2] = { 8, 16 };
+    float logits[256];
+    double total = 0;
+
+    (void)state;
+    for (int i = 0; i < 256; i++) {
+        logits[i] = (float)(-1.1 * log(i + 1)); /* Zipf */
+        total += exp(logits[i]);
+    }
+    for (int t = 0; t < 2; t++) {
+        struct sample_params p = params(1, 5, 0.1, 0.9); /* those don't count here */
+        double bound = 0, again_bound = 0, sum = 0;
+        p.mirostat_target = targets[t];
+        p.mirostat_lr = 0.1;
+        for (uint32_t i = 0; i < 4000; i++) {
+            int32_t id = sample_mirostat(logits, 256, &p, 0, i, scratch, &bound);
+            assert_int_equal(sample_mirostat(logits, 256, &p, 0, i, scratch, &again_bound), id); /* [M2] */
+            sum += i >= 1000 ? log2(total) - logits[id] / log(2.0) : 0;
+        }
+        assert_true(fabs(sum / 3000 - log2(targets[t])) < 0.15);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +308,8 @@ int main(void)
         cmocka_unit_test(test_uniform),
         cmocka_unit_test(test_same_arguments_same_token),
         cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_typical_keeps_the_least_surprising_surprise),
+        cmocka_unit_test(test_mirostat_reaches_its_target),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
