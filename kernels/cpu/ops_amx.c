@@ -51,9 +51,9 @@ static uint32_t n_deep(const struct weir_matrix *m)
     return m->n_pair / (DEPTH / 2);
 }
 
-static size_t split_bytes(const struct weir_matrix *m)
+static size_t prepared_bytes(const struct weir_matrix *m)
 {
-    return m->dtype == WEIR_BF16 ? (size_t)SPLIT_TOKENS / ROWS * n_deep(m) * 2 * TILE_BYTES : 0;
+    return m->dtype == WEIR_BF16 ? (size_t)PREPARE_TOKENS / ROWS * n_deep(m) * 2 * TILE_BYTES : 0;
 }
 
 /* 32 inputs of a token as bf16, and what the rounding left as bf16. */
@@ -74,8 +74,8 @@ static void split_inputs(const float *x, uint32_t n, uint16_t *rounded, uint16_t
 }
 
 /* Tokens as tiles [tokens / 16][n_deep][rounded, rest][16 tokens][32]; the last 16 are filled up with zeros. */
-static void split(const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
-                  void *to)
+static void prepare(const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
+                    void *to)
 {
     uint32_t n = n_deep(m);
 
@@ -92,17 +92,12 @@ static void split(const float *x, const struct weir_matrix *m, uint32_t n_tok, u
         }
 }
 
-static void put(float *out, const float sums[ROWS][PANEL], uint32_t n_rows, uint32_t n_cols, uint32_t ld,
-                int add)
+static void put(float *out, const float sums[ROWS][PANEL], uint32_t n_rows, uint32_t n_cols, uint32_t ld)
 {
     __mmask16 mask = (__mmask16)(n_cols >= PANEL ? 0xffff : (1u << n_cols) - 1);
 
-    for (uint32_t t = 0; t < n_rows; t++) {
-        __m512 row = _mm512_loadu_ps(sums[t]);
-        if (add)
-            row = _mm512_add_ps(row, _mm512_maskz_loadu_ps(mask, out + (size_t)t * ld));
-        _mm512_mask_storeu_ps(out + (size_t)t * ld, mask, row);
-    }
+    for (uint32_t t = 0; t < n_rows; t++)
+        _mm512_mask_storeu_ps(out + (size_t)t * ld, mask, _mm512_loadu_ps(sums[t]));
 }
 
 /* The sums of up to 2 blocks of tokens by 2 panels. Tile numbers are part of the instructions: hence one function for both
@@ -148,25 +143,25 @@ static void tiles(const char *x0, const struct weir_matrix *m, uint32_t panel, i
     _tile_stored(3, sums[1][1], 64);
 }
 
-static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add,
-                   uint32_t begin, uint32_t end, const void *parts)
+static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
+                   uint32_t end, const void *prepared)
 {
     float sums[2][2][ROWS][PANEL];
     size_t block = (size_t)n_deep(m) * 2 * TILE_BYTES; /* 16 tokens */
 
     if (m->dtype != WEIR_BF16) {
-        cpu_ops_avx512.linear(out, x, m, n_tok, add, begin, end, parts);
+        cpu_ops_avx512.linear(out, x, m, n_tok, begin, end, prepared);
         return;
     }
     configure(n_tok);
     for (uint32_t panel = begin; panel < end; panel += 2)
         for (uint32_t token = 0; token < n_tok; token += 2 * ROWS) {
-            tiles((const char *)parts + token / ROWS * block, m, panel, panel + 1 < end, n_tok - token > ROWS,
-                  sums);
+            tiles((const char *)prepared + token / ROWS * block, m, panel, panel + 1 < end,
+                  n_tok - token > ROWS, sums);
             for (uint32_t b = token; b < n_tok && b < token + 2 * ROWS; b += ROWS)
                 for (uint32_t p = panel; p < end && p < panel + 2; p++)
                     put(out + (size_t)b * m->n_out + p * PANEL, sums[(b - token) / ROWS][p - panel],
-                        n_tok - b < ROWS ? n_tok - b : ROWS, m->n_out - p * PANEL, m->n_out, add);
+                        n_tok - b < ROWS ? n_tok - b : ROWS, m->n_out - p * PANEL, m->n_out);
         }
     _tile_release();
 }
@@ -188,8 +183,8 @@ static void silu_mul(float *out, const float *gate, const float *up, uint32_t n)
 
 const struct cpu_ops cpu_ops_amx = { .name = "cpu amx",
                                      .linear = linear,
-                                     .split_bytes = split_bytes,
-                                     .split = split,
+                                     .prepared_bytes = prepared_bytes,
+                                     .prepare = prepare,
                                      .rmsnorm = rmsnorm,
                                      .attend = attend,
                                      .silu_mul = silu_mul };

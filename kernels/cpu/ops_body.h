@@ -12,6 +12,7 @@
  * head, without sums across lanes; up to TILE_Q queries (tokens and heads that share a KV head) use each key and value that is
  * loaded. A page that a query sees in part is computed for that query alone: the others' positions are no zeros to it. */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -27,6 +28,7 @@
 typedef float vf __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t vu __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint16_t vh __attribute__((vector_size(2 * LANES), aligned(2)));
 
 static const union {
     int32_t number[WEIR_KV_BLOCK];
@@ -112,22 +114,20 @@ struct product {
     float *out;
     const float *x;
     const struct weir_matrix *m;
-    int add;
 };
 
-INLINE void finish(float *out, const vf acc[NV], uint32_t n, int add)
+INLINE void finish(float *out, const vf acc[NV], uint32_t n)
 {
     float row[PANEL];
 
     if (n >= PANEL) {
         for (int v = 0; v < NV; v++)
-            store(out + v * LANES, add ? load(out + v * LANES) + acc[v] : acc[v]);
+            store(out + v * LANES, acc[v]);
         return;
     }
     for (int v = 0; v < NV; v++)
         store(row + v * LANES, acc[v]);
-    for (uint32_t i = 0; i < n; i++)
-        out[i] = add ? out[i] + row[i] : row[i];
+    memcpy(out, row, n * sizeof *row);
 }
 
 /* P panels from `panel` times T tokens from `token`; P, T and bf16 are constants where this is inlined. */
@@ -181,7 +181,7 @@ INLINE void tile(const struct product *pr, uint32_t panel, uint32_t token, const
     }
     _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
         finish(pr->out + (size_t)(token + (uint32_t)t) * ld + (panel + (uint32_t)p) * PANEL, acc[p][t],
-               ld - (panel + (uint32_t)p) * PANEL, pr->add);
+               ld - (panel + (uint32_t)p) * PANEL);
 }
 
 /* Tokens [token, end) against panels [panel, panel + n_panel), n_panel <= 4. */
@@ -213,12 +213,12 @@ INLINE void tile(const struct product *pr, uint32_t panel, uint32_t token, const
 PANELS(panels_bf16, 1)
 PANELS(panels_f32, 0)
 
-static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, int add,
-                   uint32_t begin, uint32_t end, const void *parts)
+static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
+                   uint32_t end, const void *prepared)
 {
-    struct product pr = { out, x, m, add };
+    struct product pr = { out, x, m };
 
-    (void)parts;
+    (void)prepared;
     for (uint32_t token = 0; token < n_tok; token += TOKENS_BLOCK)
         for (uint32_t panel = begin; panel < end; panel += 4) {
             uint32_t last = n_tok - token < TOKENS_BLOCK ? n_tok : token + TOKENS_BLOCK;
@@ -269,33 +269,67 @@ static void silu_mul(float *out, const float *gate, const float *up, uint32_t n)
 /* ---- attention ---- */
 struct query {                     /* state of an online softmax: out is the weighted sum of values so far */
     float *out, max, total[LANES]; /* the lanes of the total are added up at the end */
+    uint32_t from, to;             /* the positions it sees */
 };
 
 /* Compilers may fuse a product into the sum that follows, or not, as each copy of an inlined loop pleases; the bits must not
  * hang on that. So nothing here adds two products, and the scale is in q before it gets here. */
 
-/* One page into N queries, of which each sees its first n_pos positions; N is a constant where this is inlined. */
-INLINE void attend_page(struct query *queries, const float *q, const int N, const float *k, const float *v,
-                        const float *next, uint32_t n_pos, uint32_t d)
+/* Numbers of a page, as f32. */
+INLINE vf load_kv(const void *page, size_t i, const int bf16)
 {
+    if (bf16)
+        return (vf)(__builtin_convertvector(*(const vh *)((const uint16_t *)page + i), vu) << 16);
+    return load((const float *)page + i);
+}
+
+INLINE float one_kv(const void *page, size_t i, const int bf16)
+{
+    uint32_t bits = bf16 ? (uint32_t)((const uint16_t *)page)[i] << 16 : 0;
+    float ret;
+
+    if (!bf16)
+        return ((const float *)page)[i];
+    memcpy(&ret, &bits, sizeof ret);
+    return ret;
+}
+
+/* Where a head's part of a page is. */
+INLINE const char *part_of_page(const struct attend_job *job, const void *pages, uint32_t b, const int bf16)
+{
+    size_t head = (size_t)WEIR_KV_BLOCK * job->dims->d_head * (bf16 ? 2 : 4);
+
+    return (const char *)pages + ((size_t)job->table[b] * job->dims->n_kv_head + job->i_kv_head) * head;
+}
+
+/* Page b into N queries, which see its positions [from, to); N and bf16 are constants where this is inlined. */
+INLINE void attend_page(const struct attend_job *job, struct query *queries, const float *q, const int N,
+                        const int bf16, uint32_t b, uint32_t b_next, uint32_t from, uint32_t to)
+{
+    const char *k = part_of_page(job, job->k, b, bf16), *v = part_of_page(job, job->v, b, bf16);
+    const char *next = part_of_page(job, job->k, b_next, bf16);
+    const size_t line = WEIR_KV_BLOCK * (bf16 ? 2 : 4); /* bytes of 16 numbers */
+    uint32_t d = job->dims->d_head;
     vf scores[TILE_Q][NV];
     float weights[TILE_Q][WEIR_KV_BLOCK], keep[KEEP_MAX] = { 0 };
 
     _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
         scores[a][c] = (vf){ 0 };
     for (uint32_t i = 0; i < d; i++) {
-        __builtin_prefetch(v + (size_t)i * WEIR_KV_BLOCK); /* as many lines as keys */
+        __builtin_prefetch(v + i * line); /* as many lines as keys */
         _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
         {
-            vf key = load(k + (size_t)i * WEIR_KV_BLOCK + c * LANES);
+            vf key = load_kv(k, (size_t)i * WEIR_KV_BLOCK + (size_t)c * LANES, bf16);
             _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) scores[a][c] +=
                 key * splat(q[(size_t)i * TILE_Q + (uint32_t)a]);
         }
     }
     _Pragma("GCC unroll 16") for (int a = 0; a < N; a++)
     {
-        for (int c = 0; n_pos < WEIR_KV_BLOCK && c < NV; c++)
-            scores[a][c] = choose(numbers.part[c] < (int32_t)n_pos, scores[a][c], splat(-INFINITY));
+        for (int c = 0; to - from < WEIR_KV_BLOCK && c < NV; c++) {
+            vi seen = (numbers.part[c] >= (int32_t)from) & (numbers.part[c] < (int32_t)to);
+            scores[a][c] = choose(seen, scores[a][c], splat(-INFINITY));
+        }
         float max = largest(scores[a]);
         max = queries[a].max > max ? queries[a].max : max;
         keep[a] = queries[a].max - max;
@@ -318,9 +352,9 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
     for (; i + LANES <= d; i += LANES) {
         vf out[TILE_Q];
         _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) out[a] = (vf){ 0 };
-        for (uint32_t j = 0; j < n_pos; j++) {
-            vf value = load(v + (size_t)j * d + i);
-            __builtin_prefetch(next + (size_t)(i / LANES * WEIR_KV_BLOCK + j) * WEIR_KV_BLOCK);
+        for (uint32_t j = from; j < to; j++) {
+            vf value = load_kv(v, (size_t)j * d + i, bf16);
+            __builtin_prefetch(next + (size_t)(i / LANES * WEIR_KV_BLOCK + j) * line);
             _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) out[a] += value * splat(weights[a][j]);
         }
         _Pragma("GCC unroll 16") for (int a = 0; a < N; a++)
@@ -329,8 +363,8 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
     for (; i < d; i++)
         for (int a = 0; a < N; a++) {
             float out = 0;
-            for (uint32_t j = 0; j < n_pos; j++)
-                out += v[(size_t)j * d + i] * weights[a][j];
+            for (uint32_t j = from; j < to; j++)
+                out += one_kv(v, (size_t)j * d + i, bf16) * weights[a][j];
             queries[a].out[i] = queries[a].out[i] * keep[a] + out;
         }
 }
@@ -340,12 +374,11 @@ INLINE void attend_page(struct query *queries, const float *q, const int N, cons
     static __attribute__((noinline)) void attend_pages_##N(                                                  \
         const struct attend_job *job, struct query *queries, const float *q, uint32_t begin, uint32_t end)   \
     {                                                                                                        \
-        uint32_t d = job->dims->d_head;                                                                      \
-        size_t head = (size_t)WEIR_KV_BLOCK * d, page = head * job->dims->n_kv_head;                         \
         for (uint32_t b = begin; b < end; b++) { /* [B2] */                                                  \
-            size_t at = (size_t)job->table[b] * page + job->i_kv_head * head;                                \
-            size_t next = (size_t)job->table[b + 1 < end ? b + 1 : b] * page + job->i_kv_head * head;        \
-            attend_page(queries, q, N, job->k + at, job->v + at, job->k + next, WEIR_KV_BLOCK, d);           \
+            if (job->kv == WEIR_BF16)                                                                        \
+                attend_page(job, queries, q, N, 1, b, b + 1 < end ? b + 1 : b, 0, WEIR_KV_BLOCK);            \
+            else                                                                                             \
+                attend_page(job, queries, q, N, 0, b, b + 1 < end ? b + 1 : b, 0, WEIR_KV_BLOCK);            \
         }                                                                                                    \
     }
 #if TILE_Q >= 16
@@ -360,61 +393,92 @@ ATTEND_PAGES(4)
 ATTEND_PAGES(2)
 ATTEND_PAGES(1)
 
-static __attribute__((noinline)) void attend_part_of_page(const struct attend_job *job, struct query *query,
-                                                          const float *q, uint32_t b, uint32_t n_pos)
+static void attend_pages(const struct attend_job *job, struct query *queries, const float *q, uint32_t n,
+                         uint32_t begin, uint32_t end)
 {
-    uint32_t d = job->dims->d_head;
-    size_t head = (size_t)WEIR_KV_BLOCK * d;
-    size_t at = ((size_t)job->table[b] * job->dims->n_kv_head + job->i_kv_head) * head;
-
-    attend_page(query, q, 1, job->k + at, job->v + at, job->k + at, n_pos, d);
-}
-
-/* N queries, by (token, head): first the pages that all see whole, then each query's own rest. */
-static void attend_queries(const struct attend_job *job, uint32_t first, uint32_t n)
-{
-    uint32_t d = job->dims->d_head, n_group = job->dims->n_head / job->dims->n_kv_head;
-    uint32_t n_whole =
-        ((uint32_t)job->pos + first / n_group + 1) / WEIR_KV_BLOCK; /* for the first: it sees the least */
-    struct query queries[TILE_Q];
-    float q[WEIR_HEAD_MAX * TILE_Q];
-
-    uint32_t a = 0;
-    do { /* n is 1 or more */
-        uint32_t t = (first + a) / n_group, g = (first + a) % n_group;
-        const float *from = job->q + t * job->ld_q + (size_t)g * d;
-        queries[a] = (struct query){ job->out + t * job->ld_out + (size_t)g * d, -INFINITY, { 0 } };
-        for (uint32_t i = 0; i < d; i++)
-            q[(size_t)i * TILE_Q + a] = from[i] * job->scale;
-        memset(queries[a].out, 0, d * sizeof(float));
-    } while (++a < n);
     switch (n) {
 #if TILE_Q >= 16
     case 16:
-        attend_pages_16(job, queries, q, 0, n_whole);
+        attend_pages_16(job, queries, q, begin, end);
         break;
 #endif
 #if TILE_Q >= 8
     case 8:
-        attend_pages_8(job, queries, q, 0, n_whole);
+        attend_pages_8(job, queries, q, begin, end);
         break;
 #endif
 #if TILE_Q >= 4
     case 4:
-        attend_pages_4(job, queries, q, 0, n_whole);
+        attend_pages_4(job, queries, q, begin, end);
         break;
 #endif
     case 2:
-        attend_pages_2(job, queries, q, 0, n_whole);
+        attend_pages_2(job, queries, q, begin, end);
         break;
     default:
-        attend_pages_1(job, queries, q, 0, n_whole);
+        attend_pages_1(job, queries, q, begin, end);
     }
+}
+
+static __attribute__((noinline)) void attend_part_of_page(const struct attend_job *job, struct query *query,
+                                                          const float *q, uint32_t b, uint32_t from,
+                                                          uint32_t to)
+{
+    if (job->kv == WEIR_BF16)
+        attend_page(job, query, q, 1, 1, b, b, from, to);
+    else
+        attend_page(job, query, q, 1, 0, b, b, from, to);
+}
+
+/* Positions [from, to) of one query. */
+static void attend_alone(const struct attend_job *job, struct query *query, const float *q, uint32_t from,
+                         uint32_t to)
+{
+    while (from < to) {
+        uint32_t b = from / WEIR_KV_BLOCK, first = b * WEIR_KV_BLOCK;
+        uint32_t n_whole = from == first ? (to - from) / WEIR_KV_BLOCK : 0;
+        uint32_t end = n_whole                      ? first + n_whole * WEIR_KV_BLOCK
+                       : first + WEIR_KV_BLOCK < to ? first + WEIR_KV_BLOCK
+                                                    : to;
+        if (n_whole)
+            attend_pages_1(job, query, q, b, b + n_whole);
+        else
+            attend_part_of_page(job, query, q, b, from - first, end - first);
+        from = end;
+    }
+}
+
+/* N queries, by (token, head): the pages that all see whole are taken together; what comes before and after them each takes
+ * alone. */
+static void attend_queries(const struct attend_job *job, uint32_t first, uint32_t n)
+{
+    uint32_t d = job->dims->d_head, n_group = job->dims->n_head / job->dims->n_kv_head, a = 0;
+    struct query queries[TILE_Q];
+    float q[WEIR_HEAD_MAX * TILE_Q];
+
+    do { /* n is 1 or more */
+        uint32_t t = (first + a) / n_group, g = (first + a) % n_group;
+        const float *source = job->q + t * job->ld_q + (size_t)g * d;
+        uint32_t to = (uint32_t)job->pos + t + 1, window = job->dims->window;
+        queries[a] = (struct query){ .out = job->out + t * job->ld_out + (size_t)g * d,
+                                     .max = -INFINITY,
+                                     .from = window && window < to ? to - window : 0,
+                                     .to = to };
+        for (uint32_t i = 0; i < d; i++)
+            q[(size_t)i * TILE_Q + a] = source[i] * job->scale;
+        memset(queries[a].out, 0, d * sizeof(float));
+    } while (++a < n);
+    /* The first query sees the least at the end, the last one at the beginning. */
+    uint32_t begin = (queries[n - 1].from + WEIR_KV_BLOCK - 1) / WEIR_KV_BLOCK,
+             end = queries[0].to / WEIR_KV_BLOCK;
+    bool together = begin < end;
+    for (a = 0; together && a < n; a++)
+        attend_alone(job, &queries[a], q + a, queries[a].from, begin * WEIR_KV_BLOCK);
+    if (together)
+        attend_pages(job, queries, q, n, begin, end);
     for (a = 0; a < n; a++) {
-        uint32_t n_pos = (uint32_t)job->pos + (first + a) / n_group + 1;
-        attend_pages_1(job, &queries[a], q + a, n_whole, n_pos / WEIR_KV_BLOCK);
-        if (n_pos % WEIR_KV_BLOCK)
-            attend_part_of_page(job, &queries[a], q + a, n_pos / WEIR_KV_BLOCK, n_pos % WEIR_KV_BLOCK);
+        attend_alone(job, &queries[a], q + a, together ? end * WEIR_KV_BLOCK : queries[a].from,
+                     queries[a].to);
         float total = sum(load(queries[a].total));
         for (uint32_t i = 0; i < d; i++)
             queries[a].out[i] /= total;

@@ -86,7 +86,8 @@ static weir_err open_parts(struct weir_engine *eng, struct weir_why *why)
     if (err == WEIR_OK)
         err = kv_init(&eng->kv, limits.n_blocks, why);
     if (err == WEIR_OK)
-        err = weir_backend_cpu_open(eng->opts.n_threads, &eng->backend, why);
+        err = weir_backend_cpu_open(&(struct weir_backend_opts){ .n_threads = eng->opts.n_threads }, &eng->backend,
+                                    why);
     if (err == WEIR_OK)
         err = model_open(eng->opts.model_dir, &eng->config, eng->backend, &limits, &eng->model, why);
     return err;
@@ -334,7 +335,13 @@ weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_
     sched_admit(eng, now_ns);
     sched_fill(eng, &ret->n_prefill, &ret->n_decode);
     if (eng->n_tok > 0) {
-        struct weir_batch batch = { eng->n_tok, eng->ids, eng->pos, eng->seq, eng->table, eng->n_page_max };
+        struct weir_batch batch = { .n_tok = eng->n_tok,
+                                    .ids = eng->ids,
+                                    .pos = eng->pos,
+                                    .seq = eng->seq,
+                                    .table = eng->table,
+                                    .n_seq = eng->opts.n_slots,
+                                    .n_block_max = eng->n_page_max };
         model_forward(eng->model, &batch);
         publish_all(eng); /* before sampling: a sequence that ends here leaves its pages to the cache */
         sample_all(eng);

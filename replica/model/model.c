@@ -29,8 +29,8 @@ struct model {
     struct weir_matrix *embed, *head; /* head == embed when tied */
     float *final_norm, *cos, *sin;
     struct layer *layers;
-    float *x, *normed, *qkv, *attended, *gate_up, *act; /* activations of a step */
-    float *rows, *logits;
+    float *x, *delta, *normed, *qkv, *attended, *gate_up, *act; /* activations of a step */
+    float *logits;
     uint64_t n_params, weight_bytes;
     uint8_t hash[32];
 };
@@ -86,10 +86,10 @@ static struct weir_matrix *load_matrix(struct loader *ld, uint32_t n_in, int n_p
         const struct tensor *t = find(ld, i_layer < 0 ? names[i] : name, n_out[i], n_in);
         if (!t)
             return NULL;
-        parts[i] = (struct weir_weights){ t->data, t->dtype, n_out[i] };
+        parts[i] = (struct weir_weights){ t->data, t->dtype, n_out[i], n_in };
         ld->m->weight_bytes += (uint64_t)n_out[i] * n_in * weir_dtype_size(t->dtype);
     }
-    ld->err = ld->m->be->pack(ld->m->be, parts, n_parts, n_in, &ret);
+    ld->err = ld->m->be->pack(ld->m->be, parts, n_parts, n_in, WEIR_NATIVE, &ret);
     if (ld->err != WEIR_OK)
         weir_fail(ld->why, ld->err, "no memory to pack `%s`", name);
     return ret;
@@ -119,7 +119,7 @@ static void load_layer(struct loader *ld, int i)
     const struct model_config *c = &ld->m->config;
     struct layer *layer = &ld->m->layers[i];
     uint32_t kv = c->n_kv_head * c->d_head, q = c->n_head * c->d_head;
-    size_t kv_bytes = (size_t)ld->m->limits.n_blocks * WEIR_KV_BLOCK * kv * sizeof(float);
+    size_t kv_bytes = ld->m->limits.n_blocks * ld->m->be->kv_page_bytes(ld->m->be, &ld->m->dims);
     char name[128];
 
     snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", i);
@@ -157,12 +157,12 @@ static void make_buffers(struct loader *ld)
     size_t n = m->limits.n_tok_max, f = sizeof(float);
 
     m->x = take(ld, n * c->d_model * f);
+    m->delta = take(ld, n * c->d_model * f);
     m->normed = take(ld, n * c->d_model * f);
     m->qkv = take(ld, n * (c->n_head + 2 * c->n_kv_head) * c->d_head * f);
     m->attended = take(ld, n * c->n_head * c->d_head * f);
     m->gate_up = take(ld, n * 2 * c->d_ffn * f);
     m->act = take(ld, n * c->d_ffn * f);
-    m->rows = take(ld, (size_t)m->limits.n_logits_max * c->d_model * f);
     m->logits = take(ld, (size_t)m->limits.n_logits_max * c->n_vocab * f);
 }
 
@@ -208,7 +208,7 @@ weir_err model_open(const char *dir, const struct model_config *config, struct w
     m->config = *config;
     m->limits = *limits;
     m->be = be;
-    m->dims = (struct weir_attn_dims){ config->n_head, config->n_kv_head, config->d_head };
+    m->dims = (struct weir_attn_dims){ config->n_head, config->n_kv_head, config->d_head, 0 };
     ld.err = check_graph(config, why);
     if (ld.err == WEIR_OK)
         ld.err = safetensors_open(dir, &ld.st, why);
@@ -246,8 +246,8 @@ void model_close(struct model *m)
     if (m->head != m->embed)
         be->unpack(be, m->head);
     be->unpack(be, m->embed);
-    float *const buffers[] = { m->final_norm, m->cos,     m->sin, m->x,    m->normed, m->qkv,
-                               m->attended,   m->gate_up, m->act, m->rows, m->logits };
+    float *const buffers[] = { m->final_norm, m->cos,      m->sin,     m->x,   m->delta, m->normed,
+                               m->qkv,        m->attended, m->gate_up, m->act, m->logits };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         be->free(be, buffers[i]);
     weir_free(m->layers);
@@ -255,41 +255,45 @@ void model_close(struct model *m)
 }
 
 /* ---- running ---- */
-static void run_layer(struct model *m, const struct layer *layer, const struct weir_batch *batch)
+static void run_layer(struct model *m, const struct layer *layer, const float *delta,
+                      const struct weir_batch *batch)
 {
     struct weir_backend *be = m->be;
     const struct model_config *c = &m->config;
+    const struct weir_qkv how = { .cos = m->cos, .sin = m->sin };
     uint32_t n = batch->n_tok;
 
-    be->rmsnorm(be, m->normed, m->x, layer->attn_norm, n, c->d_model, c->rms_eps);
-    be->linear(be, m->qkv, m->normed, layer->qkv, n, /* add= */ 0);
-    be->rope_store(be, m->qkv, m->cos, m->sin, &layer->kv, batch, &m->dims);
+    be->add_rmsnorm(be, m->normed, m->x, delta, layer->attn_norm, n, c->d_model, c->rms_eps);
+    be->linear(be, m->qkv, m->normed, layer->qkv, n);
+    be->qkv_store(be, m->qkv, &how, &layer->kv, batch, &m->dims);
     be->attention(be, m->attended, m->qkv, &layer->kv, batch, &m->dims, 1.0f / sqrtf((float)c->d_head));
-    be->linear(be, m->x, m->attended, layer->out, n, /* add= */ 1);
-    be->rmsnorm(be, m->normed, m->x, layer->mlp_norm, n, c->d_model, c->rms_eps);
-    be->linear(be, m->gate_up, m->normed, layer->gate_up, n, /* add= */ 0);
+    be->linear(be, m->delta, m->attended, layer->out, n);
+    be->add_rmsnorm(be, m->normed, m->x, m->delta, layer->mlp_norm, n, c->d_model, c->rms_eps);
+    be->linear(be, m->gate_up, m->normed, layer->gate_up, n);
     be->silu_mul(be, m->act, m->gate_up, n, c->d_ffn);
-    be->linear(be, m->x, m->act, layer->down, n, /* add= */ 1);
+    be->linear(be, m->delta, m->act, layer->down, n);
 }
 
 void model_forward(struct model *m, const struct weir_batch *batch)
 {
+    struct weir_backend *be = m->be;
+    const struct model_config *c = &m->config;
+
     WEIR_BUG_ON(batch->n_tok == 0 || batch->n_tok > m->limits.n_tok_max);
-    m->be->embed(m->be, m->x, m->embed, batch->ids, batch->n_tok);
-    for (uint32_t i = 0; i < m->config.n_layer; i++)
-        run_layer(m, &m->layers[i], batch);
+    if (!be->begin(be, batch)) {
+        be->embed(be, m->x, m->embed, batch);
+        for (uint32_t i = 0; i < c->n_layer; i++)
+            run_layer(m, &m->layers[i], i ? m->delta : NULL, batch);
+        be->add_rmsnorm(be, m->normed, m->x, m->delta, m->final_norm, batch->n_tok, c->d_model, c->rms_eps);
+    }
+    WEIR_BUG_ON(be->end(be, NULL) != WEIR_OK);
 }
 
 const float *model_logits(struct model *m, const int32_t *rows, uint32_t n)
 {
-    size_t width = m->config.d_model;
-
     WEIR_BUG_ON(n > m->limits.n_logits_max);
-    for (uint32_t i = 0; i < n; i++)
-        memcpy(m->rows + i * width, m->x + (size_t)rows[i] * width, width * sizeof(float));
-    m->be->rmsnorm(m->be, m->rows, m->rows, m->final_norm, n, m->config.d_model, m->config.rms_eps);
-    m->be->linear(m->be, m->logits, m->rows, m->head, n, /* add= */ 0);
-    return m->logits;
+    m->be->head(m->be, m->logits, m->x, rows, n, m->final_norm, m->config.rms_eps, m->head);
+    return m->be->map(m->be, m->logits, (size_t)n * m->config.n_vocab * sizeof *m->logits);
 }
 
 void model_copy_page(struct model *m, uint32_t from, uint32_t to)

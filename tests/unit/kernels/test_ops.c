@@ -75,7 +75,8 @@ static struct weir_backend *open_cpu(const char *isa, uint32_t n_threads)
     char name[64];
 
     assert_int_equal(setenv("WEIR_CPU", isa, 1), 0);
-    assert_int_equal(weir_backend_cpu_open(n_threads, &be, &why), WEIR_OK);
+    assert_int_equal(weir_backend_cpu_open(&(struct weir_backend_opts){ .n_threads = n_threads }, &be, &why),
+                     WEIR_OK);
     snprintf(name, sizeof name, "cpu %s", isa);
     if (strncmp(be->name, name, strlen(name)) == 0)
         return be;
@@ -169,10 +170,10 @@ static struct weir_matrix *make_matrix(struct weir_backend *be, const struct mat
         const char *data = NULL;
         memory[i] = make_weights(c->dtypes[i], (size_t)c->n_out[i] * c->n_in,
                                  *ret_values + (size_t)n_out * c->n_in, &data);
-        parts[i] = (struct weir_weights){ data, c->dtypes[i], c->n_out[i] };
+        parts[i] = (struct weir_weights){ data, c->dtypes[i], c->n_out[i], c->n_in };
         n_out += c->n_out[i];
     }
-    assert_int_equal(be->pack(be, parts, c->n_parts, c->n_in, &m), WEIR_OK);
+    assert_int_equal(be->pack(be, parts, c->n_parts, c->n_in, WEIR_NATIVE, &m), WEIR_OK);
     for (int i = 0; i < c->n_parts; i++)
         weir_free(memory[i]); /* not needed afterwards */
     *ret_n_out = n_out;
@@ -185,20 +186,18 @@ static void linear_close(struct weir_backend *one, struct weir_backend *two, str
     static const uint32_t n_toks[] = { 1, 2, 3, 5, 8, 9, 17, 33 };
     struct weir_backend *const all[] = { one, two, three };
 
-    for (size_t i = 0; i < N_MATRICES * 8 * 2; i++) {
-        const struct matrix_case *c = &matrices[i / 16];
-        uint32_t n_tok = n_toks[i / 2 % 8], n_out = 0;
-        int add = (int)(i % 2);
+    for (size_t i = 0; i < N_MATRICES * 8; i++) {
+        const struct matrix_case *c = &matrices[i / 8];
+        uint32_t n_tok = n_toks[i % 8], n_out = 0;
         struct weir_backend *be = all[i % 3];
         double *w = NULL;
         struct weir_matrix *m = make_matrix(be, c, &w, &n_out);
         float *x = floats(be, (size_t)n_tok * c->n_in, true);
-        float *out = floats(be, (size_t)n_tok * n_out, add);
-        double *xd = doubles(x, (size_t)n_tok * c->n_in),
-               *wanted = doubles(add ? out : NULL, (size_t)n_tok * n_out);
+        float *out = floats(be, (size_t)n_tok * n_out, false);
+        double *xd = doubles(x, (size_t)n_tok * c->n_in), *wanted = doubles(NULL, (size_t)n_tok * n_out);
         for (uint32_t t = 0; t < n_tok; t++)
-            weir_ref_linear(wanted + (size_t)t * n_out, xd + (size_t)t * c->n_in, w, c->n_in, n_out, add);
-        be->linear(be, out, x, m, n_tok, add);
+            weir_ref_linear(wanted + (size_t)t * n_out, xd + (size_t)t * c->n_in, w, c->n_in, n_out, /* add= */ 0);
+        be->linear(be, out, x, m, n_tok);
         assert_true(weir_ref_nmse(out, wanted, (uint64_t)n_tok * n_out) <
                     (strcmp(be->name, "cpu amx") == 0 ? TOLERANCE_SPLIT : TOLERANCE));
         check_poison(out, (size_t)n_tok * n_out);
@@ -230,11 +229,11 @@ static void linear_bits(struct weir_backend *one, struct weir_backend *two, stru
         float *x = floats(one, (size_t)N_TOK * c->n_in, true),
               *whole = floats(one, (size_t)N_TOK * n_out, false);
         float *cut = floats(one, (size_t)N_TOK * n_out, false);
-        one->linear(one, whole, x, m, N_TOK, /* add= */ 0);
+        one->linear(one, whole, x, m, N_TOK);
         for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
             for (uint32_t t = 0; t < N_TOK; t += steps[k])
                 be->linear(be, cut + (size_t)t * n_out, x + (size_t)t * c->n_in, mine,
-                           N_TOK - t < steps[k] ? N_TOK - t : steps[k], /* add= */ 0);
+                           N_TOK - t < steps[k] ? N_TOK - t : steps[k]);
             assert_memory_equal(cut, whole, (size_t)N_TOK * n_out * sizeof *cut);
         }
         one->free(one, x);
@@ -261,7 +260,7 @@ static void embed_exact(struct weir_backend *one, struct weir_backend *two, stru
         int32_t ids[9];
         for (int t = 0; t < 9; t++)
             ids[t] = t == 0 ? (int32_t)n_out - 1 : (int32_t)random_below(n_out);
-        be->embed(be, out, m, ids, 9);
+        be->embed(be, out, m, &(struct weir_batch){ .n_tok = 9, .ids = ids });
         for (size_t t = 0; t < 9; t++)
             for (size_t k = 0; k < n_in; k++)
                 assert_true(out[t * n_in + k] == (float)w[(size_t)ids[t] * n_in + k]);
@@ -277,26 +276,30 @@ static void rmsnorm_close(struct weir_backend *one, struct weir_backend *two, st
     static const uint32_t widths[] = { 1, 3, 16, 31, 64, 100, 515 };
     struct weir_backend *const all[] = { one, two, three };
 
-    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
-        uint32_t n = widths[i], n_tok = 7;
+    for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++) {
+        uint32_t n = widths[i / 2], n_tok = 7;
+        size_t size = (size_t)n_tok * n;
         struct weir_backend *be = all[i % 3];
-        float *x = floats(be, (size_t)n_tok * n, true), *weight = floats(be, n, true);
-        float *out = floats(be, (size_t)n_tok * n, false), *alone = floats(be, n, false);
-        memset(x, 0, n * sizeof *x); /* a row of zeros: eps keeps it finite */
-        double *wanted = doubles(x, (size_t)n_tok * n), *wd = doubles(weight, n);
+        float *x = floats(be, size, true), *weight = floats(be, n, true), *delta = floats(be, size, true);
+        float *out = floats(be, size, false), *alone = floats(be, n, false), *sum = floats(be, n, false);
+        if (i % 2 == 0)
+            memset(x, 0, n * sizeof *x); /* a row of zeros: eps keeps it finite */
+        double *wanted = doubles(x, size), *wd = doubles(weight, n);
+        memcpy(sum, x + (size_t)5 * n, n * sizeof *sum);
+        for (size_t k = 0; i % 2 && k < size; k++)
+            wanted[k] = x[k] + delta[k];
         for (uint32_t t = 0; t < n_tok; t++)
             weir_ref_rmsnorm(wanted + (size_t)t * n, wanted + (size_t)t * n, wd, n, 1e-5);
-        be->rmsnorm(be, out, x, weight, n_tok, n, 1e-5f);
-        CLOSE_ENOUGH(out, wanted, (uint64_t)n_tok * n);
-        check_poison(out, (size_t)n_tok * n);
-        one->rmsnorm(one, alone, x + (size_t)5 * n, weight, 1, n, 1e-5f);
+        be->add_rmsnorm(be, out, x, i % 2 ? delta : NULL, weight, n_tok, n, 1e-5f);
+        CLOSE_ENOUGH(out, wanted, size);
+        check_poison(out, size);
+        check_poison(x, size);
+        one->add_rmsnorm(one, alone, sum, i % 2 ? delta + (size_t)5 * n : NULL, weight, 1, n, 1e-5f);
         assert_memory_equal(alone, out + (size_t)5 * n, n * sizeof *out);
-        be->rmsnorm(be, x, x, weight, n_tok, n, 1e-5f); /* in place */
-        assert_memory_equal(x, out, (size_t)n_tok * n * sizeof *out);
-        be->free(be, x);
-        be->free(be, weight);
-        be->free(be, out);
-        be->free(be, alone);
+        assert_memory_equal(sum, x + (size_t)5 * n, n * sizeof *sum);
+        float *const all_buffers[] = { x, weight, delta, out, alone, sum };
+        for (size_t k = 0; k < 6; k++)
+            be->free(be, all_buffers[k]);
         weir_free(wanted);
         weir_free(wd);
     }
@@ -355,6 +358,7 @@ struct attn_case {
     struct weir_backend *be;
     struct weir_kv_pages kv;
     float *cos, *sin;
+    struct weir_qkv how;
     int32_t table[N_SEQ * N_BLOCK_MAX];
     double *k[N_SEQ], *v[N_SEQ]; /* plain, rotated: what the pages must hold */
 };
@@ -370,13 +374,14 @@ static uint32_t qkv_width(const struct attn_case *c)
 }
 
 static void attn_init(struct attn_case *c, struct weir_backend *be, uint32_t n_head, uint32_t n_kv,
-                      uint32_t d)
+                      uint32_t d, uint32_t window)
 {
-    *c = (struct attn_case){ .dims = { n_head, n_kv, d }, .be = be };
+    *c = (struct attn_case){ .dims = { n_head, n_kv, d, window }, .be = be };
     c->kv.k = floats(be, N_PAGES * page_floats(c), false);
     c->kv.v = floats(be, N_PAGES * page_floats(c), false);
     c->cos = floats(be, (size_t)N_CONTEXT * d / 2, true);
     c->sin = floats(be, (size_t)N_CONTEXT * d / 2, true);
+    c->how = (struct weir_qkv){ .cos = c->cos, .sin = c->sin };
     for (int i = 0; i < N_SEQ * N_BLOCK_MAX; i++)
         c->table[i] = (i * 7 + 5) % N_PAGES; /* distinct: 7 and 24 have no common factor */
     for (int i = 0; i < N_SEQ; i++) {
@@ -404,7 +409,7 @@ static void store_tokens(struct attn_case *c, struct weir_backend *be, const str
     uint32_t d = c->dims.d_head, n_q = c->dims.n_head, n_kv = c->dims.n_kv_head, width = qkv_width(c);
     double *wanted = doubles(qkv, (size_t)batch->n_tok * width);
 
-    be->rope_store(be, qkv, c->cos, c->sin, &c->kv, batch, &c->dims);
+    be->qkv_store(be, qkv, &c->how, &c->kv, batch, &c->dims);
     for (uint32_t t = 0; t < batch->n_tok; t++) {
         size_t pos = (size_t)batch->pos[t];
         double *cos = doubles(c->cos + pos * (d / 2), d / 2), *sin = doubles(c->sin + pos * (d / 2), d / 2);
@@ -439,16 +444,19 @@ static void check_attention(const struct attn_case *c, const struct weir_batch *
 }
 
 /* Sequences grow by uneven chunks, mixed in one batch as a step mixes them; then every token again, alone. */
-static void attention_case(struct weir_backend *const all[3], uint32_t n_head, uint32_t n_kv, uint32_t d)
+static void attention_case(struct weir_backend *const all[3], uint32_t n_head, uint32_t n_kv, uint32_t d,
+                           uint32_t window)
 {
     static const int chunks[][N_SEQ] = { { 1, 0, 17 },  { 33, 5, 1 },  { 1, 1, 1 },
                                          { 14, 3, 16 }, { 20, 0, 40 }, { 0, 23, 0 } };
     struct attn_case c;
     int32_t at[N_SEQ] = { 0 }, pos[96], seq[96];
 
-    attn_init(&c, all[0], n_head, n_kv, d);
+    attn_init(&c, all[0], n_head, n_kv, d, window);
     for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
-        struct weir_batch batch = { 0, NULL, pos, seq, c.table, N_BLOCK_MAX };
+        struct weir_batch batch = {
+            .pos = pos, .seq = seq, .table = c.table, .n_seq = N_SEQ, .n_block_max = N_BLOCK_MAX
+        };
         for (int32_t s = N_SEQ - 1; s >= 0; s--)
             for (int n = 0; n < chunks[i][s]; n++) {
                 pos[batch.n_tok] = at[s]++;
@@ -468,12 +476,12 @@ static void attention_case(struct weir_backend *const all[3], uint32_t n_head, u
         }
         for (uint32_t step = 1; step < 12; step += 3) /* [B2] cut anywhere */
             for (uint32_t t = 0; t < batch.n_tok; t += step) {
-                struct weir_batch part = { batch.n_tok - t < step ? batch.n_tok - t : step,
-                                           NULL,
-                                           pos + t,
-                                           seq + t,
-                                           c.table,
-                                           N_BLOCK_MAX };
+                struct weir_batch part = { .n_tok = batch.n_tok - t < step ? batch.n_tok - t : step,
+                                           .pos = pos + t,
+                                           .seq = seq + t,
+                                           .table = c.table,
+                                           .n_seq = N_SEQ,
+                                           .n_block_max = N_BLOCK_MAX };
                 all[0]->attention(all[0], again, qkv + (size_t)t * qkv_width(&c), &c.kv, &part, &c.dims,
                                   0.3f);
                 assert_memory_equal(again, out + (size_t)t * n_head * d,
@@ -490,13 +498,16 @@ static void attention_close(struct weir_backend *one, struct weir_backend *two, 
 {
     struct weir_backend *const all[] = { one, two, three };
 
-    attention_case(all, 1, 1, 2);
-    attention_case(all, 4, 2, 16);
-    attention_case(all, 3, 3, 20);
-    attention_case(all, 8, 4, 32);
-    attention_case(all, 14, 2, 64);
-    attention_case(all, 6, 1, 80);
-    attention_case(all, 2, 2, 128);
+    attention_case(all, 1, 1, 2, 0);
+    attention_case(all, 4, 2, 16, 0);
+    attention_case(all, 3, 3, 20, 0);
+    attention_case(all, 8, 4, 32, 0);
+    attention_case(all, 14, 2, 64, 0);
+    attention_case(all, 6, 1, 80, 0);
+    attention_case(all, 2, 2, 128, 0);
+    for (uint32_t window = 1; window < 60; window = window * 2 + 3)
+        attention_case(all, 6, 2, 20, window);
+    attention_case(all, 8, 4, 32, 16);
 }
 
 /* Scores far apart: the largest alone counts, and nothing overflows. */
@@ -504,10 +515,12 @@ static void attention_extremes(struct weir_backend *one, struct weir_backend *tw
 {
     struct attn_case c;
     int32_t pos[40], seq[40];
-    struct weir_batch batch = { 40, NULL, pos, seq, c.table, N_BLOCK_MAX };
+    struct weir_batch batch = {
+        .n_tok = 40, .pos = pos, .seq = seq, .table = c.table, .n_seq = N_SEQ, .n_block_max = N_BLOCK_MAX
+    };
 
     (void)three;
-    attn_init(&c, one, 2, 1, 16);
+    attn_init(&c, one, 2, 1, 16, 0);
     for (int i = 0; i < 40; i++) {
         pos[i] = i;
         seq[i] = 1;
@@ -530,25 +543,26 @@ static void copy_page_copies(struct weir_backend *one, struct weir_backend *two,
     struct attn_case c;
 
     (void)three;
-    attn_init(&c, one, 4, 2, 20);
+    attn_init(&c, one, 4, 2, 20, 0);
     size_t n = page_floats(&c);
+    float *k = c.kv.k, *v = c.kv.v;
     for (size_t i = 0; i < n; i++) {
-        c.kv.k[3 * n + i] = random_float();
-        c.kv.v[3 * n + i] = random_float();
+        k[3 * n + i] = random_float();
+        v[3 * n + i] = random_float();
     }
     two->copy_page(two, &c.kv, &c.dims, 3, 11);
-    assert_memory_equal(c.kv.k + 11 * n, c.kv.k + 3 * n, n * sizeof(float));
-    assert_memory_equal(c.kv.v + 11 * n, c.kv.v + 3 * n, n * sizeof(float));
+    assert_memory_equal(k + 11 * n, k + 3 * n, n * sizeof(float));
+    assert_memory_equal(v + 11 * n, v + 3 * n, n * sizeof(float));
     for (size_t i = 0; i < N_PAGES * n; i++)
         if (i / n != 3 && i / n != 11)
-            assert_true(isnan(c.kv.k[i]) && isnan(c.kv.v[i]));
+            assert_true(isnan(k[i]) && isnan(v[i]));
     attn_release(&c);
 }
 
 static void pack_without_memory(struct weir_backend *one, struct weir_backend *two,
                                 struct weir_backend *three)
 {
-    struct weir_weights part = { "0123456789abcdef", WEIR_F32, 2 };
+    struct weir_weights part = { "0123456789abcdef", WEIR_F32, 2, 2 };
     struct weir_matrix *m = NULL;
     weir_err err = WEIR_NOMEM;
 
@@ -556,7 +570,7 @@ static void pack_without_memory(struct weir_backend *one, struct weir_backend *t
     (void)three;
     for (long n = 0; err != WEIR_OK; n++) {
         weir_test_alloc_budget(n);
-        err = one->pack(one, &part, 1, 2, &m);
+        err = one->pack(one, &part, 1, 2, WEIR_NATIVE, &m);
         weir_test_alloc_budget(-1);
         assert_true(err == WEIR_OK ? m != NULL : err == WEIR_NOMEM && m == NULL);
     }

@@ -86,7 +86,7 @@ static void rotate_all(double *x, uint32_t n_heads, uint32_t d, const struct rop
 static void layer(double *x, const struct tiny_shape *s, int i, const struct rope *rope)
 {
     uint32_t q_width = s->n_head * s->d_head, kv_width = s->n_kv_head * s->d_head;
-    struct weir_attn_dims dims = { s->n_head, s->n_kv_head, s->d_head };
+    struct weir_attn_dims dims = { s->n_head, s->n_kv_head, s->d_head, 0 };
     double *normed = calloc((size_t)N_TOK * s->d_model, 8), *q = calloc((size_t)N_TOK * q_width, 8);
     double *k = calloc((size_t)N_TOK * kv_width, 8), *v = calloc((size_t)N_TOK * kv_width, 8);
     double *attended = calloc((size_t)N_TOK * q_width, 8), *gate = calloc((size_t)N_TOK * s->d_ffn, 8);
@@ -147,7 +147,7 @@ static struct weir_backend *open_backend(uint32_t n_threads)
     struct weir_backend *be = NULL;
     struct weir_why why;
 
-    assert_int_equal(weir_backend_cpu_open(n_threads, &be, &why), WEIR_OK);
+    assert_int_equal(weir_backend_cpu_open(&(struct weir_backend_opts){ .n_threads = n_threads }, &be, &why), WEIR_OK);
     return be;
 }
 
@@ -159,7 +159,7 @@ static void compare(const struct tiny_shape *shape, const struct rope *rope)
     struct model *m = NULL;
     struct weir_why why = { 0 };
     int32_t ids[N_TOK], pos[N_TOK], seq[N_TOK] = { 0 };
-    struct weir_batch batch = { N_TOK, ids, pos, seq, table, 3 };
+    struct weir_batch batch = { N_TOK, ids, pos, seq, table, 1, 3 };
 
     tiny_model_write(dir, shape);
     if (open_model(dir, be, &m, &why) != WEIR_OK)
