@@ -242,6 +242,14 @@ struct weir_grammar_state {
         uint32_t n_entries; /* those made since belong to what is below */
     } * levels;
     uint32_t *work; /* n_words; all zero between calls */
+
+    /* The last mask and the heads it was for: within a string the same ones come again and again. */
+    struct gram_last {
+        uint32_t *bits; /* n_vocab of them; NULL: none yet */
+        struct gram_head *heads;
+        uint32_t n_vocab, n_heads;
+        bool whole, good;
+    } last;
 };
 enum { GRAM_SEEN = 2 * GRAM_VISITS_MAX };
 

@@ -196,16 +196,47 @@ static bool put_head(struct weir_grammar_state *st, struct gram_head head, struc
     return ok;
 }
 
-void weir_grammar_state_mask(void *state, uint32_t *bits, uint32_t n_vocab)
+/* ---- the last mask again ---- */
+
+static bool same_as_last(const struct weir_grammar_state *st, uint32_t n_vocab)
 {
-    struct weir_grammar_state *st = state;
+    const struct gram_last *last = &st->last;
+
+    return last->good && last->n_vocab == n_vocab && last->n_heads == st->n_now && last->whole == st->whole &&
+           (st->n_now == 0 || memcmp(last->heads, st->heads.at, st->n_now * sizeof *last->heads) == 0);
+}
+
+/* Without memory it is not kept: it is found again. */
+static void keep_last(struct weir_grammar_state *st, const uint32_t *bits, uint32_t n_vocab)
+{
+    struct gram_last *last = &st->last;
+    size_t n_bytes = ((size_t)n_vocab + 31) / 32 * sizeof *bits;
+
+    last->good = false;
+    if (st->n_now > 64 || (last->bits && last->n_vocab != n_vocab))
+        return;
+    if (!last->heads)
+        last->heads = weir_calloc(64, sizeof *last->heads);
+    if (!last->bits)
+        last->bits = weir_alloc(n_bytes + 1);
+    if (!last->heads || !last->bits)
+        return;
+    memcpy(last->bits, bits, n_bytes);
+    if (st->n_now > 0)
+        memcpy(last->heads, st->heads.at, st->n_now * sizeof *last->heads);
+    last->n_vocab = n_vocab;
+    last->n_heads = st->n_now;
+    last->whole = st->whole;
+    last->good = true;
+}
+
+static void find_mask(struct weir_grammar_state *st, uint32_t *bits, uint32_t n_vocab)
+{
     const struct weir_grammar_vocab *vocab = st->grammar->vocab;
     size_t n_words = ((size_t)n_vocab + 31) / 32;
     struct gram_found found = { .bits = bits, .n_vocab = n_vocab };
 
     memset(bits, 0, n_words * sizeof *bits);
-    if (st->spent || st->ended)
-        return;
     st->heads.n = st->n_now;
     for (uint32_t i = 0; i < st->n_now && !st->spent; i++)
         put_head(st, st->heads.at[i], &found);
@@ -216,4 +247,19 @@ void weir_grammar_state_mask(void *state, uint32_t *bits, uint32_t n_vocab)
         bits[n_words - 1] &= (1u << (n_vocab % 32)) - 1;
     if (st->spent)
         memset(bits, 0, n_words * sizeof *bits);
+}
+
+void weir_grammar_state_mask(void *state, uint32_t *bits, uint32_t n_vocab)
+{
+    struct weir_grammar_state *st = state;
+    size_t n_bytes = ((size_t)n_vocab + 31) / 32 * sizeof *bits;
+
+    if (st->spent || st->ended) {
+        memset(bits, 0, n_bytes);
+    } else if (same_as_last(st, n_vocab)) {
+        memcpy(bits, st->last.bits, n_bytes);
+    } else {
+        find_mask(st, bits, n_vocab);
+        keep_last(st, bits, n_vocab);
+    }
 }

@@ -106,6 +106,7 @@ static void sweep(struct weir_grammar_state *st)
         if (st->heads.at[i].parent < GRAM_UNKNOWN)
             st->heads.at[i].parent = st->buckets[st->heads.at[i].parent];
     st->n_entries = st->n_kept = n;
+    st->last.good = false; /* its entries have other numbers now */
     relink(st);
 }
 
@@ -329,5 +330,7 @@ void weir_grammar_state_close(void *state)
     weir_free(st->todo);
     weir_free(st->levels);
     weir_free(st->work);
+    weir_free(st->last.bits);
+    weir_free(st->last.heads);
     weir_free(st);
 }
