@@ -153,8 +153,8 @@ static void write_variables(struct weir_buf *out, const Weir__V1__GenerateReques
     weir_jw_array_end(&w);
     if (msg->n_tools > 0 && msg->tool_choice != WEIR__V1__TOOL_CHOICE_KIND__TOOL_CHOICE_NONE)
         write_tools(&w, msg);
-    if (given(msg->reasoning_effort)) {
-        bool on = strcmp(msg->reasoning_effort, "none") != 0;
+    if (given(msg->reasoning_effort) || msg->has_reasoning_tokens_case) {
+        bool on = msg->has_reasoning_tokens_case || strcmp(msg->reasoning_effort, "none") != 0;
         weir_jw_key(&w, "enable_thinking"); /* the names that template makers use */
         weir_jw_bool(&w, on);
         weir_jw_key(&w, "thinking");

@@ -118,6 +118,7 @@ void parse_reasoning_effort(struct parse *p)
             set_effort(p, on);
         break;
     case WEIR_JSON_NUMBER:
+        parse_copy(p, WEIR_STR(""), &p->msg->reasoning_effort); /* of chat_template_kwargs */
         parse_count(p, &p->msg->reasoning_tokens);
         p->msg->has_reasoning_tokens_case = WEIR__V1__GENERATE_REQUEST__HAS_REASONING_TOKENS_REASONING_TOKENS;
         break;

@@ -130,6 +130,24 @@ def test_reasoning_is_split_off(api):
     assert json.loads(off.content) in ("yes", "no") and not getattr(off, "reasoning_content", None)
 
 
+def test_a_bound_of_reasoning(api):
+    for n in (1, 20):
+        choice = ask(api, tools=openai.NOT_GIVEN, max_tokens=60, seed=2, temperature=0,
+                     extra_body={"reasoning_effort": n, "ignore_eos": True, "return_token_ids": True, "raw_output": True}).choices[0]
+        assert choice.message.reasoning_content and choice.message.content
+        head, _ = choice.raw_output["completion"].split("</think>", 1)
+        assert head == choice.message.reasoning_content
+        free = ask(api, tools=openai.NOT_GIVEN, max_tokens=n, seed=2, temperature=0, extra_body={
+            "chat_template_kwargs": {"enable_thinking": True}, "return_token_ids": True}).choices[0]
+        assert choice.token_ids[:n] == free.token_ids  # what it thinks is its own until the bound
+
+
+def test_bad_counts_of_reasoning(tool_fleet, fleet):
+    status, answer, _ = post(fleet, fleet.routers[0], {**GOOD, "reasoning_effort": 5})
+    assert status == 400 and answer["error"]["param"] == "reasoning_effort"  # this model does not reason
+    assert post(tool_fleet, tool_fleet.routers[0], {**GOOD, "reasoning_effort": 0})[0] == 400
+
+
 def test_a_model_without_tools_says_so(fleet, router):
     status, answer, _ = post(fleet, router, {**GOOD, "tools": TOOLS})
     assert status == 400 and answer["error"]["param"] == "tools"
