@@ -19,7 +19,7 @@
 /* ---- opening ---- */
 static uint32_t choose_pages(const struct weir_engine *eng)
 {
-    uint64_t page_bytes = model_kv_token_bytes(&eng->config) * WEIR_KV_BLOCK;
+    uint64_t page_bytes = parallel_page_bytes(eng->model);
     uint64_t wanted = (uint64_t)eng->opts.n_slots * eng->n_page_max;
     uint64_t bytes = eng->opts.kv_bytes ? eng->opts.kv_bytes : KV_BYTES_DEFAULT_MAX;
 
@@ -55,9 +55,9 @@ static void fill_info(struct weir_engine *eng)
     const struct model_config *c = &eng->config;
 
     info->architecture = c->architecture;
-    info->backend = eng->backend->name;
-    info->n_params = model_n_params(eng->model);
-    info->weight_bytes = model_weight_bytes(eng->model);
+    info->backend = parallel_name(eng->model);
+    info->n_params = parallel_n_params(eng->model);
+    info->weight_bytes = parallel_weight_bytes(eng->model);
     info->n_vocab = c->n_vocab;
     info->n_context = c->n_context;
     info->eos_ids = c->eos_ids;
@@ -66,7 +66,24 @@ static void fill_info(struct weir_engine *eng)
     info->top_p = c->top_p;
     info->min_p = c->min_p;
     info->top_k = c->top_k;
-    memcpy(info->weights_hash, model_weights_hash(eng->model), sizeof info->weights_hash);
+    memcpy(info->weights_hash, parallel_weights_hash(eng->model), sizeof info->weights_hash);
+}
+
+static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
+{
+    static const char *const names[] = { [WEIR_NATIVE] = "native", [WEIR_Q8] = "q8", [WEIR_Q4] = "q4" };
+    struct parallel_opts opts = { .open = weir_backend_cpu_open,
+                                  .backend = { .n_threads = eng->opts.n_threads },
+                                  .n_ranks = eng->opts.tensor_parallel ? eng->opts.tensor_parallel : 1 };
+    size_t i = 0, n = sizeof names / sizeof *names;
+
+    while (i < n && eng->opts.weights && strcmp(eng->opts.weights, names[i]) != 0)
+        i++;
+    if (i == n)
+        return weir_fail_param(why, "weights", WEIR_INVALID, "weights: `%s` is not native, q8 or q4",
+                               eng->opts.weights);
+    opts.quant = (enum weir_quant)i;
+    return parallel_open(&opts, &eng->config, &eng->model, why);
 }
 
 static weir_err open_parts(struct weir_engine *eng, struct weir_why *why)
@@ -76,20 +93,20 @@ static weir_err open_parts(struct weir_engine *eng, struct weir_why *why)
 
     if (err != WEIR_OK)
         return err;
+    err = open_ranks(eng, why);
+    if (err != WEIR_OK)
+        return err;
     eng->n_page_max = (eng->config.n_context + WEIR_KV_BLOCK - 1) / WEIR_KV_BLOCK;
     limits.n_blocks = choose_pages(eng);
     if (limits.n_blocks == 0)
         return weir_fail_param(why, "kv_bytes", WEIR_INVALID, "kv_bytes: not room for one page of %llu bytes",
-                               (unsigned long long)(model_kv_token_bytes(&eng->config) * WEIR_KV_BLOCK));
+                               (unsigned long long)parallel_page_bytes(eng->model));
     err = make_step_arrays(eng, why);
     limits.n_tok_max = eng->n_tok_max;
     if (err == WEIR_OK)
         err = kv_init(&eng->kv, limits.n_blocks, why);
     if (err == WEIR_OK)
-        err = weir_backend_cpu_open(&(struct weir_backend_opts){ .n_threads = eng->opts.n_threads }, &eng->backend,
-                                    why);
-    if (err == WEIR_OK)
-        err = model_open(eng->opts.model_dir, &eng->config, eng->backend, &limits, &eng->model, why);
+        err = parallel_load(eng->model, eng->opts.model_dir, &limits, why);
     return err;
 }
 
@@ -101,9 +118,6 @@ weir_err weir_engine_open(const struct weir_engine_opts *opts, struct weir_engin
     if (opts->backend && strcmp(opts->backend, "cpu") != 0 && strcmp(opts->backend, "auto") != 0)
         return weir_fail_param(why, "backend", WEIR_INVALID, "backend: `%s` is not auto or cpu",
                                opts->backend);
-    if (opts->tensor_parallel > 1)
-        return weir_fail_param(why, "tensor_parallel", WEIR_UNIMPLEMENTED,
-                               "tensor_parallel: this build runs a model on one rank");
     if (opts->n_slots == 0 || opts->n_queue_max == 0)
         return weir_fail_param(why, "slots", WEIR_INVALID, "slots and queue_max must be 1 or more");
     eng = weir_alloc0(sizeof *eng);
@@ -128,8 +142,7 @@ void weir_engine_close(struct weir_engine *eng)
     if (!eng)
         return;
     WEIR_CHECK(eng->waiting.n == 0 && eng->running.n == 0);
-    model_close(eng->model);
-    weir_backend_close(eng->backend);
+    parallel_close(eng->model);
     kv_release(&eng->kv);
     adjust_release(&eng->adjust);
     void *const arrays[] = { eng->slots, eng->table,   eng->ids,    eng->pos, eng->seq,
@@ -255,7 +268,7 @@ static void fork(struct weir_engine *eng, struct seq *from, struct seq *to)
         } else {
             int32_t copy = kv_take(&eng->kv);
             WEIR_BUG_ON(copy < 0); /* [E1] */
-            model_copy_page(eng->model, (uint32_t)page, (uint32_t)copy);
+            parallel_copy_page(eng->model, (uint32_t)page, (uint32_t)copy);
             page = copy;
         }
         seq_table(to)[i] = page;
@@ -312,39 +325,41 @@ static void take_want(struct weir_engine *eng, const struct want *want, const fl
         sample_want(eng, want->seq, logits);
 }
 
-static void sample_all(struct weir_engine *eng)
+static weir_err sample_all(struct weir_engine *eng, struct weir_why *why)
 {
     int32_t rows[LOGITS_ROWS_MAX];
+    const float *logits = NULL;
 
     for (uint32_t begin = 0; begin < eng->n_wants; begin += LOGITS_ROWS_MAX) {
         uint32_t left = eng->n_wants - begin, n = left < LOGITS_ROWS_MAX ? left : LOGITS_ROWS_MAX;
         for (uint32_t i = 0; i < n; i++)
             rows[i] = eng->wants[begin + i].row;
-        const float *logits = model_logits(eng->model, rows, n);
+        weir_err err = parallel_logits(eng->model, rows, n, &logits, why);
+        if (err != WEIR_OK)
+            return err;
         for (uint32_t i = 0; i < n; i++)
             take_want(eng, &eng->wants[begin + i], logits + (size_t)i * eng->config.n_vocab);
     }
+    return WEIR_OK;
 }
 
 weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
                           struct weir_why *why)
 {
-    (void)why;
     *ret = (struct weir_engine_step){ 0 };
     eng->n_events = eng->n_tops = 0;
     sched_admit(eng, now_ns);
     sched_fill(eng, &ret->n_prefill, &ret->n_decode);
     if (eng->n_tok > 0) {
-        struct weir_batch batch = { .n_tok = eng->n_tok,
-                                    .ids = eng->ids,
-                                    .pos = eng->pos,
-                                    .seq = eng->seq,
-                                    .table = eng->table,
-                                    .n_seq = eng->opts.n_slots,
-                                    .n_block_max = eng->n_page_max };
-        model_forward(eng->model, &batch);
+        struct weir_batch batch = { eng->n_tok, eng->ids,          eng->pos,       eng->seq,
+                                    eng->table, eng->opts.n_slots, eng->n_page_max };
+        weir_err err = parallel_forward(eng->model, &batch, why);
+        if (err != WEIR_OK)
+            return err;
         publish_all(eng); /* before sampling: a sequence that ends here leaves its pages to the cache */
-        sample_all(eng);
+        err = sample_all(eng, why);
+        if (err != WEIR_OK)
+            return err;
     }
     ret->events = eng->events;
     ret->n_events = (int)eng->n_events;

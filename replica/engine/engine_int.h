@@ -6,7 +6,7 @@
 #include "replica/engine/engine.h"
 #include "replica/engine/kv.h"
 #include "replica/engine/sample.h"
-#include "replica/model/model.h"
+#include "replica/parallel/parallel.h"
 
 #define LOGITS_ROWS_MAX 32 /* rows through the head at once: bounds the logits, whatever the vocabulary */
 
@@ -64,8 +64,7 @@ struct weir_engine {
     struct weir_engine_opts opts;
     struct weir_engine_info info;
     struct model_config config;
-    struct weir_backend *backend;
-    struct model *model;
+    struct parallel *model;
     struct kv kv;
     char name[64];
 

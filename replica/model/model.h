@@ -1,11 +1,14 @@
 /* model.h - packed weights and the graph of a model, written once over kernels.h.
  *
- * Owned by the step thread after opening. */
+ * One rank's share of it: with several ranks (replica/parallel) each opens one of these on its own back end, and all are
+ * called alike and in the same order; the collectives of the graph meet. Opened and used by the rank's own thread. */
 #ifndef WEIR_REPLICA_MODEL_MODEL_H
 #define WEIR_REPLICA_MODEL_MODEL_H
 
 #include "kernels/kernels.h"
 #include "replica/model/config.h"
+#include "replica/model/safetensors.h"
+#include "replica/parallel/shard.h"
 
 struct model;
 
@@ -15,23 +18,29 @@ struct model_limits {
     uint32_t n_blocks;     /* KV pages of each layer */
 };
 
-/* Loads and packs <dir>. The back end outlives the model. WEIR_IO, WEIR_CORRUPT, WEIR_UNIMPLEMENTED, WEIR_NOMEM. */
-WEIR_MUST_CHECK weir_err model_open(const char *dir, const struct model_config *config,
-                                    struct weir_backend *be, const struct model_limits *limits,
-                                    struct model **ret, struct weir_why *why);
+/* Packs the share of be's rank. The weights are not needed afterwards; the back end outlives the model. WEIR_CORRUPT: a
+ * tensor is missing or has another shape than config.json says. WEIR_UNIMPLEMENTED: a tensor of a layer that this graph
+ * would not use, or the back end lacks the quantization or an operation. WEIR_INVALID (shard_of), WEIR_NOMEM. */
+WEIR_MUST_CHECK weir_err model_open(const struct safetensors *weights, const struct model_config *config,
+                                    struct weir_backend *be, enum weir_quant quant,
+                                    const struct model_limits *limits, struct model **ret,
+                                    struct weir_why *why);
 void model_close(struct model *m); /* takes NULL */
 
-/* Computes the batch: writes its keys and values, keeps the last hidden states for model_logits. */
-void model_forward(struct model *m, const struct weir_batch *batch);
-/* Logits [n, n_vocab] of the given rows of the last forward; valid until the next call. n <= n_logits_max. */
-const float *model_logits(struct model *m, const int32_t *rows, uint32_t n);
+/* Computes the batch: writes its keys and values, keeps the last hidden states for model_logits. WEIR_IO: the device or
+ * another rank failed; the model is of no more use. */
+WEIR_MUST_CHECK weir_err model_forward(struct model *m, const struct weir_batch *batch, struct weir_why *why);
+/* Logits [n, n_vocab] of the given rows of the last forward; valid until the next call. n <= n_logits_max. NULL as `ret`: only
+ * this rank's share is computed, for another rank that asks. WEIR_IO as above. */
+WEIR_MUST_CHECK weir_err model_logits(struct model *m, const int32_t *rows, uint32_t n, const float **ret,
+                                      struct weir_why *why);
 /* Copies a KV page in every layer. */
 void model_copy_page(struct model *m, uint32_t from, uint32_t to);
 
-uint64_t model_n_params(const struct model *m);
-uint64_t model_weight_bytes(const struct model *m);
-const uint8_t *model_weights_hash(const struct model *m);
-/* Bytes of KV that one token takes over all layers. */
-uint64_t model_kv_token_bytes(const struct model_config *config);
+uint64_t model_n_params(const struct model *m);     /* of the whole model */
+uint64_t model_weight_bytes(const struct model *m); /* of this rank, as packed */
+/* Bytes of a KV page over all layers on the back end's rank. */
+uint64_t model_page_bytes(const struct model_config *config, const struct weir_backend *be,
+                          const struct shard *shard);
 
 #endif

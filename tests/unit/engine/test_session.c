@@ -429,9 +429,13 @@ static void test_engine_options(void **state)
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
     assert_string_equal(why.param, "kv_bytes");
     opts = good;
-    opts.tensor_parallel = 2;
-    assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_UNIMPLEMENTED);
+    opts.tensor_parallel = 3; /* of 4 heads */
+    assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
     assert_string_equal(why.param, "tensor_parallel");
+    opts = good;
+    opts.weights = "q5";
+    assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
+    assert_string_equal(why.param, "weights");
     opts = good;
     opts.model_dir = "/nowhere";
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_IO);
