@@ -27,12 +27,18 @@ static uint64_t mix_head(uint64_t hash, const char *text, size_t *room)
     return mix_bytes(hash, text, len);
 }
 
-/* The system messages before the first user message, and that message: what every later turn repeats. [A2] */
-static uint64_t mix_chat(uint64_t hash, const Weir__V1__Chat *chat)
+/* The tools, the system messages before the first user message, and that message: what every later turn
+ * repeats. [A2] */
+static uint64_t mix_chat(uint64_t hash, const Weir__V1__GenerateRequest *msg)
 {
+    const Weir__V1__Chat *chat = msg->chat;
     size_t room_system = WEIR_AFFINITY_SYSTEM_MAX;
     size_t i = 0;
 
+    for (size_t k = 0; k < msg->n_tools && room_system > 0; k++) {
+        hash = mix_head(hash, msg->tools[k]->name, &room_system);
+        hash = mix_head(hash, msg->tools[k]->parameters, &room_system);
+    }
     for (; i < chat->n_messages && strcmp(chat->messages[i]->role, "user") != 0; i++)
         if (room_system > 0)
             hash = mix_head(hash, chat->messages[i]->content, &room_system);
@@ -56,7 +62,7 @@ uint64_t weir_affinity_key(const struct weir_request *req)
     if (msg->user && msg->user[0])
         return mix_bytes(weir_hash_mix(hash, FROM_USER), msg->user, strlen(msg->user));
     if (msg->input_case == WEIR__V1__GENERATE_REQUEST__INPUT_CHAT && msg->chat)
-        return mix_chat(weir_hash_mix(hash, FROM_CHAT), msg->chat);
+        return mix_chat(weir_hash_mix(hash, FROM_CHAT), msg);
     if (msg->input_case == WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT) {
         size_t room = WEIR_AFFINITY_PROMPT_MAX;
         return mix_head(weir_hash_mix(hash, FROM_PROMPT), msg->prompt, &room);

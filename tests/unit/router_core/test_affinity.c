@@ -57,6 +57,42 @@ static void test_the_same_word_from_another_source_is_another_key(void **state)
     assert_true(KEY(.user = "w") != KEY(.content = "w"));
 }
 
+static uint64_t key_of_ids(uint32_t first, size_t n)
+{
+    struct weir_request *req = req_open("m");
+    uint32_t ids[3] = { first, 8, 9 };
+    Weir__V1__TokenIds prompt = WEIR__V1__TOKEN_IDS__INIT;
+
+    prompt.ids = ids;
+    prompt.n_ids = n;
+    req->msg->input_case = WEIR__V1__GENERATE_REQUEST__INPUT_PROMPT_IDS;
+    req->msg->prompt_ids = &prompt;
+    return key_and_close(req);
+}
+
+static uint64_t key_of_tool(const char *name)
+{
+    struct weir_request *req = req_open("m");
+    Weir__V1__Tool tool = WEIR__V1__TOOL__INIT, *tools[1] = { &tool };
+
+    tool.name = req_text(req, name);
+    req_add(req, "user", "hello");
+    req->msg->n_tools = 1;
+    req->msg->tools = tools;
+    return key_and_close(req);
+}
+
+static void test_tokens_and_tools_tell_prompts_apart(void **state)
+{
+    (void)state;
+    assert_true(key_of_ids(7, 3) == key_of_ids(7, 3));
+    assert_true(key_of_ids(7, 3) != key_of_ids(6, 3));
+    assert_true(key_of_ids(7, 3) != key_of_ids(7, 2));
+    assert_true(key_of_tool("a") == key_of_tool("a"));
+    assert_true(key_of_tool("a") != key_of_tool("b"));
+    assert_true(key_of_tool("a") != KEY(.content = "hello"));
+}
+
 /* [A1] */
 static void test_account_and_isolation_are_always_mixed_in(void **state)
 {
@@ -134,6 +170,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_first_that_is_given_decides),
+        cmocka_unit_test(test_tokens_and_tools_tell_prompts_apart),
         cmocka_unit_test(test_the_same_word_from_another_source_is_another_key),
         cmocka_unit_test(test_account_and_isolation_are_always_mixed_in),
         cmocka_unit_test(test_later_turns_keep_the_key),
