@@ -137,6 +137,7 @@ static weir_err open_model(struct replica *r, struct weir_why *why)
         .backend = r->conf.backend,
         .n_threads = r->conf.threads,
         .tensor_parallel = r->conf.tensor_parallel,
+        .weights = r->conf.weights,
         .n_slots = r->conf.slots,
         .n_queue_max = r->conf.queue_max,
         .kv_bytes = r->conf.kv_bytes,

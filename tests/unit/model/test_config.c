@@ -198,6 +198,7 @@ static void test_ropes(void **state)
     assert_int_equal(c.rope.original_context, 256); /* max_position_embeddings */
 }
 
+/* [F1] */
 static void test_refused_with_the_reason(void **state)
 {
     static const struct {

@@ -1,0 +1,30 @@
+"""A replica whose model is split over ranks, behind a router."""
+
+import os
+import subprocess
+
+import openai
+
+from conftest import ROOT
+
+PROMPTS = ["Hello", "What is a weir?", "Tell me a story about a fox.", "Count to ten"]
+
+
+def answers(fleet):
+    api = openai.OpenAI(base_url=f"http://{fleet.routers[0]['rest']}/v1", api_key=fleet.api_key, max_retries=0)
+    return [api.chat.completions.create(model="demo", messages=[{"role": "user", "content": p}], temperature=0, max_tokens=48)
+            .choices[0].message.content for p in PROMPTS]
+
+
+def test_the_same_answers_on_two_ranks(fleet, own_fleet):
+    two = own_fleet(1, 1, replica_args=["--tensor-parallel", "2"])
+    assert answers(two) == answers(fleet)
+    with open(two.log_path("replica-1"), encoding="utf-8") as log:
+        assert " x 2" in log.read()  # the back end's name
+
+
+def test_ranks_that_do_not_fit_are_refused_by_name(bin_dir):
+    run = subprocess.run([os.path.join(bin_dir, "weir-replica"), "--model-dir", os.path.join(ROOT, "models", "demo"),
+                          "--tensor-parallel", "7"], capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0
+    assert "7 ranks can't share the model's heads" in run.stdout + run.stderr
