@@ -15,10 +15,10 @@
 extern "C" {
 #endif
 
-#define CUDA_RUN 16         /* tokens of one sequence that attend together, at most */
-#define CUDA_ATTN_TILE 64   /* positions of one partial softmax: 4 pages */
-#define CUDA_D_MAX 256      /* numbers in a head */
-#define CUDA_K_UNIT 64      /* a packed row ends on a multiple of so many inputs */
+#define CUDA_RUN 16          /* tokens of one sequence that attend together, at most */
+#define CUDA_ATTN_TILE 64    /* positions of one partial softmax: 4 pages */
+#define CUDA_D_MAX 256       /* numbers in a head */
+#define CUDA_K_UNIT 64       /* a packed row ends on a multiple of so many inputs */
 #define CUDA_SMALL_TOKENS 16 /* up to so many rows the streaming product is used for bf16 */
 #define CUDA_RANKS_MAX 16
 
@@ -53,12 +53,13 @@ struct cuda_weights {
 };
 
 /* ---- rows.cu ---- */
-void cuda_embed(struct dev_stream *s, uint16_t *out, const struct cuda_weights *w, const struct cuda_batch *batch);
-void cuda_add_rmsnorm(struct dev_stream *s, uint16_t *out, uint16_t *x, const uint16_t *delta, const float *weight,
-                      uint32_t n_tok, uint32_t n, float eps);
+void cuda_embed(struct dev_stream *s, uint16_t *out, const struct cuda_weights *w,
+                const struct cuda_batch *batch);
+void cuda_add_rmsnorm(struct dev_stream *s, uint16_t *out, uint16_t *x, const uint16_t *delta,
+                      const float *weight, uint32_t n_tok, uint32_t n, float eps);
 /* out [n, width] = norm of rows rows[i] of x. */
-void cuda_gather_rmsnorm(struct dev_stream *s, uint16_t *out, const uint16_t *x, const int32_t *rows, uint32_t n_rows,
-                         const float *weight, uint32_t n, float eps);
+void cuda_gather_rmsnorm(struct dev_stream *s, uint16_t *out, const uint16_t *x, const int32_t *rows,
+                         uint32_t n_rows, const float *weight, uint32_t n, float eps);
 void cuda_silu_mul(struct dev_stream *s, uint16_t *out, const uint16_t *gate_up, uint32_t n_tok, uint32_t n);
 
 /* ---- attn.cu ---- */
@@ -72,14 +73,15 @@ struct cuda_attn {
     float scale;
     float *work; /* for partial softmaxes */
     size_t work_bytes;
-    uint32_t n_warp_wanted; /* how many keep the device busy: long sequences are split until there are so many */
+    uint32_t
+        n_warp_wanted; /* how many keep the device busy: long sequences are split until there are so many */
 };
 void cuda_attention(struct dev_stream *s, const struct cuda_attn *a);
 
 /* ---- gemm.cu ---- */
 /* out [n_tok, n_out] = x [n_tok, n_in] * w^T, by streaming the weights once for each 64 tokens. out is bf16, or f32. */
-void cuda_stream_linear(struct dev_stream *s, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w,
-                        uint32_t n_tok);
+void cuda_stream_linear(struct dev_stream *s, void *out, int out_f32, const uint16_t *x,
+                        const struct cuda_weights *w, uint32_t n_tok);
 
 /* ---- moe.cu ---- */
 void cuda_route(struct dev_stream *s, int32_t *expert, float *weight, const uint16_t *logits, uint32_t n_tok,
@@ -89,10 +91,10 @@ struct cuda_experts {
     uint32_t n_expert, n_used, d_model, d_ffn;
     enum cuda_kind kind;
     /* Workspace for n_tok * n_used pairs of a token and its expert: */
-    int32_t *begin;    /* [n_expert + 1] */
-    int32_t *pairs;    /* pair numbers, by expert, in order of tokens */
+    int32_t *begin;       /* [n_expert + 1] */
+    int32_t *pairs;       /* pair numbers, by expert, in order of tokens */
     uint16_t *gate, *act; /* [pairs, 2 d_ffn], [pairs, d_ffn] */
-    float *y;          /* [pairs, d_model] */
+    float *y;             /* [pairs, d_model] */
 };
 void cuda_experts_run(struct dev_stream *s, uint16_t *out, const uint16_t *x, const struct cuda_experts *e,
                       const int32_t *expert, const float *weight, uint32_t n_tok);
@@ -122,10 +124,10 @@ void cuda_sample_run(struct dev_stream *s, int32_t *ids, float *logprob, const s
 
 /* ---- reduce.cu ---- */
 struct cuda_peers {
-    uint16_t *slots[CUDA_RANKS_MAX];  /* of each rank, two halves of `n_slot` numbers; mapped here */
-    uint32_t *flags[CUDA_RANKS_MAX];  /* of each rank: [CUDA_REDUCE_BLOCKS][n_ranks] */
-    uint32_t *epochs;                 /* own, [CUDA_REDUCE_BLOCKS] */
-    uint32_t *broken;                 /* own: not 0 when a wait was given up */
+    uint16_t *slots[CUDA_RANKS_MAX]; /* of each rank, two halves of `n_slot` numbers; mapped here */
+    uint32_t *flags[CUDA_RANKS_MAX]; /* of each rank: [CUDA_REDUCE_BLOCKS][n_ranks] */
+    uint32_t *epochs;                /* own, [CUDA_REDUCE_BLOCKS] */
+    uint32_t *broken;                /* own: not 0 when a wait was given up */
     uint32_t rank, n_ranks, n_slot;
     uint64_t patience_ns;
 };
@@ -134,7 +136,8 @@ struct cuda_peers {
  * sets *broken and ends it. */
 void cuda_one_shot_reduce(struct dev_stream *s, uint16_t *x, uint32_t n, const struct cuda_peers *peers);
 /* out [n] = sum of srcs[r] [n], r in order. */
-void cuda_sum_ranks(struct dev_stream *s, uint16_t *out, const uint16_t *const *srcs_host, uint32_t n_ranks, size_t n);
+void cuda_sum_ranks(struct dev_stream *s, uint16_t *out, const uint16_t *const *srcs_host, uint32_t n_ranks,
+                    size_t n);
 /* out [n_rows, n_ranks * n]: columns [rank * n, ..) from part [n_rows, n]. */
 void cuda_place_columns(struct dev_stream *s, float *out, const float *part, uint32_t rank, uint32_t n_ranks,
                         uint32_t n_rows, uint32_t n);

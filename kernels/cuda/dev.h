@@ -33,8 +33,8 @@ const struct dev_info *dev_about(const struct dev *d);
 uint32_t dev_index(const struct dev *d);
 struct dev_stream *dev_stream(struct dev *d);
 
-void *dev_alloc(struct dev *d, size_t bytes); /* 256-byte aligned; NULL: no memory */
-void dev_free(struct dev *d, void *ptr);      /* waits for the device; takes NULL */
+void *dev_alloc(struct dev *d, size_t bytes);      /* 256-byte aligned; NULL: no memory */
+void dev_free(struct dev *d, void *ptr);           /* waits for the device; takes NULL */
 void *dev_host_alloc(struct dev *d, size_t bytes); /* of the host, where copies need no detour */
 void dev_host_free(struct dev *d, void *ptr);
 
@@ -61,7 +61,8 @@ void dev_graph_free(struct dev_graph *graph); /* takes NULL */
 
 /* out [n_tok, n_out] (bf16, or f32) = x [n_tok, n_in] * w^T for bf16 weights. false: this shape has no such product; the caller
  * takes another. deterministic: one algorithm for each shape of weights, no splits along n_in. */
-bool dev_dense(struct dev *d, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w, uint32_t n_tok);
+bool dev_dense(struct dev *d, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w,
+               uint32_t n_tok);
 
 /* Whether this device can read memory of that one directly; makes it so. */
 bool dev_peer(struct dev *d, const struct dev *of);

@@ -64,11 +64,14 @@ __global__ void __launch_bounds__(REDUCE_THREADS) one_shot_kernel(uint16_t *x, u
         p.slots[p.rank][half + i] = x[i];
     __syncthreads();
     if (threadIdx.x < p.n_ranks) {
-        uint64_t until = now_ns() + p.patience_ns;
 #if defined(__CUDA_ARCH__)
         __threadfence_system();
 #endif
         flag_raise(p.flags[threadIdx.x] + blockIdx.x * p.n_ranks + p.rank, epoch);
+    }
+    __syncthreads(); /* all flags are up before anyone waits: else ranks could wait for each other in a ring */
+    if (threadIdx.x < p.n_ranks) {
+        uint64_t until = now_ns() + p.patience_ns;
         while ((int32_t)(flag_read(p.flags[p.rank] + blockIdx.x * p.n_ranks + threadIdx.x) - epoch) < 0)
             if (now_ns() > until) { /* [X2] */
                 *p.broken = 1;
