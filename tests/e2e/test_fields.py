@@ -19,6 +19,13 @@ def api(fleet, router):
     return openai.OpenAI(base_url=f"http://{router['rest']}/v1", api_key=fleet.api_key, max_retries=0)
 
 
+@pytest.fixture(scope="module")
+def one(make_fleet):
+    """One replica, so that a prompt finds what an earlier one left."""
+    fleet = make_fleet(1, 1)
+    return openai.OpenAI(base_url=f"http://{fleet.routers[0]['rest']}/v1", api_key=fleet.api_key, max_retries=0)
+
+
 def say(api, messages=MESSAGES, **kwargs):
     kwargs = {"max_tokens": 24, "temperature": 0, **kwargs}
     return api.chat.completions.create(model="demo", messages=messages, **kwargs)
@@ -177,28 +184,28 @@ def test_sampling_is_seeded(api):
         assert one == two and one != other
 
 
-def test_prompt_cache_max_len(api):
+def cached(api, messages, headers=None, **extra):
+    return say(api, messages, max_tokens=1, extra_headers=headers, extra_body=extra).usage.prompt_tokens_details.cached_tokens
+
+
+def test_prompt_cache_max_len(one):
     story = [{"role": "user", "content": "Tell me of the fox, the crow and the river. " * 12}]
-    key = {"prompt_cache_key": "cache-max"}
-    say(api, story, max_tokens=1, extra_body=key)
-    warm = say(api, story, max_tokens=1, extra_body=key).usage
-    assert warm.prompt_tokens_details.cached_tokens > 0.8 * warm.prompt_tokens
-    off = say(api, story, max_tokens=1, extra_body={**key, "prompt_cache_max_len": 0}).usage
-    assert off.prompt_tokens_details.cached_tokens == 0
-    part = say(api, story, max_tokens=1, extra_body={**key, "prompt_cache_max_len": 40}).usage
-    assert 0 < part.prompt_tokens_details.cached_tokens <= 40
+    n = say(one, story, max_tokens=1).usage.prompt_tokens
+    assert n - 17 <= cached(one, story) < n
+    assert cached(one, story, prompt_cache_max_len=0) == 0
+    assert 0 < cached(one, story, prompt_cache_max_len=40) <= 40
+    unkept = [{"role": "user", "content": "Tell me of what nobody may keep. " * 12}]
+    assert [cached(one, unkept, prompt_cache_max_len=0) for _ in range(2)] == [0, 0]
+    assert cached(one, unkept) == 0
 
 
-def test_isolation_key_and_accounts_share_nothing(fleet, router, api):
+def test_isolation_key(one):
     story = [{"role": "user", "content": "Tell me of the crow that stole the moon. " * 12}]
-
-    def cached(api, **headers):
-        return say(api, story, max_tokens=1, extra_headers=headers).usage.prompt_tokens_details.cached_tokens
-    same = {"x-session-affinity": "s"}
-    cached(api, **same)
-    assert cached(api, **same) > 0
-    assert cached(api, **same, **{"x-prompt-cache-isolation-key": "mine" + router["id"]}) == 0
-    assert cached(api, **same, **{"x-prompt-cache-isolation-key": "mine" + router["id"]}) > 0
+    mine = {"x-prompt-cache-isolation-key": "mine"}
+    assert cached(one, story) == 0 and cached(one, story) > 0
+    assert cached(one, story, mine) == 0 and cached(one, story, mine) > 0
+    assert cached(one, story, prompt_cache_isolation_key="theirs") == 0
+    assert cached(one, story, mine, prompt_cache_isolation_key="theirs") > 0  # the header wins
 
 
 # -- log-probabilities -----------------------------------------------------------------------------------------
