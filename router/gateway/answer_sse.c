@@ -68,6 +68,13 @@ static void add_chat_delta(struct answer *a, struct weir_buf *out, const struct 
 {
     struct weir_jw w;
 
+    if (ch->opened && delta && delta->reasoning.len == 0 && delta->n_tool_calls == 0 && delta->text.len > 0) {
+        weir_buf_adds(out, ",\"delta\":{\"content\":"); /* nearly every chunk */
+        weir_jw_init(&w, out);
+        weir_jw_str(&w, str_of(delta->text));
+        weir_buf_adds(out, "},");
+        return;
+    }
     weir_buf_adds(out, ",\"delta\":");
     weir_jw_init(&w, out);
     weir_jw_object(&w);

@@ -138,6 +138,15 @@ def test_echo(api):
             assert math.isclose(a, b, abs_tol=2e-3)
 
 
+def test_echo_of_a_chat(api):
+    plain = say(api)
+    echoed = say(api, n=2, extra_body={"echo": True})
+    for choice in echoed.choices:
+        assert choice.message.content.startswith("<|begin_of_text|>") and MESSAGES[0]["content"] in choice.message.content
+        assert choice.message.content.endswith(plain.choices[0].message.content)
+    assert echoed.usage.prompt_tokens == plain.usage.prompt_tokens
+
+
 def test_raw_output(api):
     answer = say(api, extra_body={"raw_output": True})
     raw = answer.choices[0].raw_output

@@ -33,13 +33,18 @@ TOOLS = [{"type": "function", "function": {"name": "get_weather", "description":
 
 
 @pytest.fixture(scope="module")
-def tool_fleet(make_fleet, tmp_path_factory):
+def tool_model(tmp_path_factory):
     out = tmp_path_factory.mktemp("tools") / "demo"
     shutil.copytree(os.path.join(ROOT, "models", "demo"), out)
     config = json.loads((out / "tokenizer_config.json").read_text())
     config["chat_template"] = TEMPLATE
     (out / "tokenizer_config.json").write_text(json.dumps(config))
-    return make_fleet(1, 1, model=str(out))
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def tool_fleet(make_fleet, tool_model):
+    return make_fleet(1, 1, model=tool_model)
 
 
 @pytest.fixture()
@@ -92,6 +97,31 @@ def test_streamed_calls_are_the_same(api):
         call = choice.message.tool_calls[0]
         assert (part["name"], part["arguments"]) == (call.function.name, call.function.arguments)
         assert part["id"] and part["content"] == "" and part["finish"] == "tool_calls"
+
+
+@pytest.mark.parametrize("style", ["llama3", "mistral", "deepseek"])
+def test_every_way_to_write_calls(own_fleet, tool_model, style):
+    fleet = own_fleet(1, 1, model=tool_model, replica_args=["--tool-format", style])
+    api = openai.OpenAI(base_url=f"http://{fleet.routers[0]['rest']}/v1", api_key=fleet.api_key, max_retries=0)
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice in (named, "required"):
+        if (style, choice) == ("deepseek", "required"):  # the name comes before what a schema can bind
+            with pytest.raises(openai.BadRequestError) as caught:
+                ask(api, tool_choice=choice)
+            assert caught.value.param == "tool_choice"
+            continue
+        for parallel in (True, False):
+            answer = ask(api, tool_choice=choice, seed=3, max_tokens=400, parallel_tool_calls=parallel).choices[0]
+            if answer.finish_reason == "length":  # a list of calls may go on
+                assert style == "mistral" and parallel
+                continue
+            assert answer.finish_reason == "tool_calls" and answer.message.content is None
+            calls = answer.message.tool_calls
+            assert len(calls) == 1 or parallel
+            for call in calls:
+                check_call(call.function.name, call.function.arguments)
+            assert len({c.id for c in calls}) == len(calls)
+            assert all(len(c.id) == 9 for c in calls) == (style == "mistral")
 
 
 def test_turns_with_calls_and_results(api):
