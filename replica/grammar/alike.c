@@ -64,8 +64,8 @@ bool gram_alike(const struct gram_auto *a, uint32_t n_bytes, uint32_t *ret)
 
     for (uint32_t v = 0; v < a->n_nodes; v++)
         ret[v] = v;
-    if (count_wide(a) < 4) /* the others cost little each */
-        return true;
+    if (count_wide(a) < 4 || ((uint64_t)a->n_edges + a->n_nodes) * n_bytes > GRAM_ALIKE_WORK_MAX)
+        return true; /* the others cost little each */
     while (size < 2 * a->n_nodes)
         size *= 2;
     uint64_t *hash = weir_calloc(a->n_nodes, sizeof *hash), *other = weir_calloc(a->n_nodes, sizeof *other);

@@ -50,24 +50,37 @@ static bool too_large(struct dfa_run *r)
 
 /* ---- sets ---- */
 
+/* What many alternatives that begin alike cost is not seen from their size: so it is counted. */
+static bool work(struct dfa_run *r, uint64_t n)
+{
+    r->b->work += n;
+    if (r->b->work <= GRAM_COMPILE_WORK_MAX)
+        return true;
+    gram_fail(r->b, WEIR_TOOLARGE, "%.*s: the grammar takes too long to compile",
+              WEIR_STR_FMT(r->b->rules[r->i_rule].name));
+    return false;
+}
+
 static void set_begin(struct dfa_run *r)
 {
     r->turn++;
     r->n_found = 0;
 }
 
-static void set_add(struct dfa_run *r, uint32_t state)
+/* Returns how many edges it looked at. */
+static uint64_t set_add(struct dfa_run *r, uint32_t state)
 {
     uint32_t n_todo = 0;
+    uint64_t n_edges = 0;
 
     if (r->stamp[state] == r->turn)
-        return;
+        return 0;
     r->stamp[state] = r->turn;
     r->todo[n_todo++] = state;
     while (n_todo > 0) {
         uint32_t s = r->todo[--n_todo];
         bool acts = s == r->nfa->end;
-        for (uint32_t e = r->nfa->first[s]; e != 0; e = r->nfa->edges[e].next) {
+        for (uint32_t e = r->nfa->first[s]; e != 0; e = r->nfa->edges[e].next, n_edges++) {
             const struct gram_nfa_edge *edge = &r->nfa->edges[e];
             if (edge->kind != GRAM_EPSILON) {
                 acts = true;
@@ -79,6 +92,7 @@ static void set_add(struct dfa_run *r, uint32_t state)
         if (acts)
             r->found[r->n_found++] = s;
     }
+    return n_edges;
 }
 
 static int by_number(const void *a, const void *b)
@@ -199,15 +213,18 @@ static bool put_edge(struct dfa_run *r, struct gram_auto *a, uint32_t i_first, s
 static bool step_bytes(struct dfa_run *r, uint32_t i_set, uint32_t lo, uint32_t hi, uint32_t base,
                        struct gram_auto *a, uint32_t i_first)
 {
+    uint64_t n_edges = 0;
     uint32_t to;
 
     set_begin(r);
     for (uint32_t i = 0; i < r->sets[i_set].n; i++) {
         uint32_t s = r->pool[r->sets[i_set].at + i];
-        for (uint32_t e = r->nfa->first[s]; e != 0; e = r->nfa->edges[e].next)
+        for (uint32_t e = r->nfa->first[s]; e != 0; e = r->nfa->edges[e].next, n_edges++)
             if (r->nfa->edges[e].kind == GRAM_BYTE && r->nfa->edges[e].lo <= lo && r->nfa->edges[e].hi >= hi)
-                set_add(r, r->nfa->edges[e].to);
+                n_edges += set_add(r, r->nfa->edges[e].to);
     }
+    if (!work(r, n_edges))
+        return false;
     if (r->n_found == 0)
         return true;
     return set_end(r, &to) &&
@@ -244,14 +261,17 @@ static bool all_calls(struct dfa_run *r, uint32_t i_set, uint32_t base, struct g
 {
     for (uint32_t done = 0;;) { /* rules below `done` were seen to */
         uint32_t rule = UINT32_MAX, to;
+        uint64_t n_edges = 0;
         for (uint32_t i = 0; i < r->sets[i_set].n; i++)
             for (uint32_t e = r->nfa->first[r->pool[r->sets[i_set].at + i]]; e != 0;
-                 e = r->nfa->edges[e].next)
+                 e = r->nfa->edges[e].next, n_edges += 2)
                 if (r->nfa->edges[e].kind == GRAM_CALL && r->nfa->edges[e].rule >= done &&
                     r->nfa->edges[e].rule < rule)
                     rule = r->nfa->edges[e].rule;
         if (rule == UINT32_MAX)
             return true;
+        if (!work(r, n_edges))
+            return false;
         set_begin(r);
         for (uint32_t i = 0; i < r->sets[i_set].n; i++)
             for (uint32_t e = r->nfa->first[r->pool[r->sets[i_set].at + i]]; e != 0;

@@ -20,6 +20,9 @@ enum {
     GRAM_AFTER_MAX = 256,           /* bytes of weir_grammar_opts.after */
     GRAM_TREE_BYTES_MAX = 16 << 20, /* expressions of one grammar */
 };
+#define GRAM_COMPILE_WORK_MAX 40000000u /* edges looked at while compiling: some 0.3 s */
+#define GRAM_ALIKE_WORK_MAX 200000000u  /* the same for finding nodes that are alike; past it none are */
+#define GRAM_STEP_WORK_MAX 8000000u     /* heads moved for one mask or one token: some 0.1 s */
 #define GRAM_MASK_BYTES_MAX ((size_t)16 << 20) /* masks that one grammar keeps */
 #define GRAM_INF UINT32_MAX                    /* of a repetition: without end */
 
@@ -86,6 +89,7 @@ struct gram_build {
     struct weir_arena arena;
     struct gram_rule *rules; /* grows */
     uint32_t n_rules, rules_cap;
+    uint64_t work;     /* done so far */
     const char *param; /* what an error is about, in general */
     weir_err err;      /* the first; sticks */
     struct weir_why *why;
@@ -232,6 +236,7 @@ struct weir_grammar_state {
 
     struct gram_seen *seen; /* of this settling; open addressing */
     uint32_t turn, n_seen;
+    uint32_t work; /* of this mask or token */
     struct gram_head *todo;
     uint32_t n_todo;
 
@@ -241,7 +246,7 @@ struct weir_grammar_state {
         uint32_t n;
         uint32_t n_entries; /* those made since belong to what is below */
     } * levels;
-    uint32_t *work; /* n_words; all zero between calls */
+    uint32_t *bits; /* n_words; all zero between calls */
 
     /* The last mask and the heads it was for: within a string the same ones come again and again. */
     struct gram_last {

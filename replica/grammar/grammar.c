@@ -18,6 +18,7 @@ static void warm(struct weir_grammar *g)
         bool owned = false;
         if (!(g->a.nodes[v].flags & GRAM_WIDE) || g->alike[v] != v)
             continue;
+        st->work = 0;
         const struct gram_mask *mask = gram_mask_of(st, v, &owned);
         if (owned)
             weir_free((struct gram_mask *)mask);

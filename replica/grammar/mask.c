@@ -106,7 +106,7 @@ static struct gram_mask *pack(const struct weir_grammar_vocab *vocab, struct gra
 static struct gram_mask *make_mask(struct weir_grammar_state *st, uint32_t node, size_t *ret_size)
 {
     const struct weir_grammar_vocab *vocab = st->grammar->vocab;
-    struct gram_found found = { .bits = st->work, .n_vocab = vocab->n_tokens };
+    struct gram_found found = { .bits = st->bits, .n_vocab = vocab->n_tokens };
     uint32_t n = st->heads.n;
     struct gram_mask *mask = NULL;
 
@@ -114,7 +114,7 @@ static struct gram_mask *make_mask(struct weir_grammar_state *st, uint32_t node,
         mask = pack(vocab, &found, ret_size);
     st->heads.n = n;
     st->spent = st->spent || !mask;
-    memset(st->work, 0, vocab->n_words * sizeof *st->work);
+    memset(st->bits, 0, vocab->n_words * sizeof *st->bits);
     weir_free(found.escapes);
     return mask;
 }
@@ -237,6 +237,7 @@ static void find_mask(struct weir_grammar_state *st, uint32_t *bits, uint32_t n_
     struct gram_found found = { .bits = bits, .n_vocab = n_vocab };
 
     memset(bits, 0, n_words * sizeof *bits);
+    st->work = 0;
     st->heads.n = st->n_now;
     for (uint32_t i = 0; i < st->n_now && !st->spent; i++)
         put_head(st, st->heads.at[i], &found);

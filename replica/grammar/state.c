@@ -192,7 +192,10 @@ static bool settle_todo(struct weir_grammar_state *st, struct gram_outcome *ret)
             return false;
         }
     }
-    return true;
+    st->work += st->n_seen;
+    if (st->work > GRAM_STEP_WORK_MAX)
+        st->spent = true;
+    return !st->spent;
 }
 
 bool gram_settle(struct weir_grammar_state *st, struct gram_head head, struct gram_outcome *ret)
@@ -218,6 +221,7 @@ bool gram_advance(struct weir_grammar_state *st, uint32_t first, uint32_t n, uin
     const struct gram_auto *a = &st->grammar->a;
 
     *ret = (struct gram_outcome){ false, false };
+    st->work += n;
     if (n == 1) { /* the common case: one way, within one rule */
         struct gram_head head = st->heads.at[first];
         head.node = next_node(a, head.node, byte);
@@ -273,6 +277,7 @@ bool weir_grammar_state_accept(void *state, int32_t id)
     const struct weir_grammar_vocab *v = st->grammar->vocab;
     bool ok = !st->spent && !st->ended;
 
+    st->work = 0;
     if (ok && is_end(v, id)) {
         st->ended = true;
         ok = st->whole;
@@ -304,8 +309,8 @@ weir_err weir_grammar_state_open(struct weir_grammar *grammar, struct weir_gramm
     st->seen = weir_calloc(GRAM_SEEN, sizeof *st->seen);
     st->todo = weir_calloc(GRAM_VISITS_MAX, sizeof *st->todo);
     st->levels = weir_calloc((size_t)grammar->vocab->depth_max + 2, sizeof *st->levels);
-    st->work = weir_calloc((size_t)grammar->vocab->n_words + 1, sizeof *st->work);
-    if (!st->seen || !st->todo || !st->levels || !st->work ||
+    st->bits = weir_calloc((size_t)grammar->vocab->n_words + 1, sizeof *st->bits);
+    if (!st->seen || !st->todo || !st->levels || !st->bits ||
         !gram_settle(st, (struct gram_head){ grammar->start, GRAM_NO_PARENT }, &outcome)) {
         weir_grammar_state_close(st);
         return weir_fail(why, WEIR_NOMEM, "no memory for the grammar's state");
@@ -329,7 +334,7 @@ void weir_grammar_state_close(void *state)
     weir_free(st->seen);
     weir_free(st->todo);
     weir_free(st->levels);
-    weir_free(st->work);
+    weir_free(st->bits);
     weir_free(st->last.bits);
     weir_free(st->last.heads);
     weir_free(st);
