@@ -254,8 +254,7 @@ static void load_layer(struct loader *ld, int i)
     char prefix[NAME_MAX_LEN];
 
     snprintf(prefix, sizeof prefix, "model.layers.%d.", i + 1);
-    if (ld->m->shard.rank == 0)
-        safetensors_will_read(ld->weights, prefix);
+    safetensors_will_read(ld->weights, prefix);
     load_attention(ld, layer, i);
     layer->mlp_norm = load_vector(ld, i, "post_attention_layernorm", ld->m->config.d_model);
     if (ld->m->config.layers[i] & MODEL_LAYER_SPARSE)
@@ -263,8 +262,8 @@ static void load_layer(struct loader *ld, int i)
     else
         load_dense(ld, layer, i);
     snprintf(prefix, sizeof prefix, "model.layers.%d.", i);
-    if (ld->m->shard.n_ranks == 1) /* others may be reading them */
-        safetensors_have_read(ld->weights, prefix);
+    safetensors_have_read(ld->weights,
+                          prefix); /* a rank that still reads them finds them in the page cache */
 }
 
 /* ---- the rest ---- */
@@ -284,8 +283,7 @@ static void load_ends(struct loader *ld)
     m->head = shared ? m->embed
                      : load_matrix(ld, -1, &head, s->vocab.n ? 1 : 0, ld->quant, s->vocab_rows - s->vocab.n);
     m->final_norm = load_vector(ld, -1, "model.norm", c->d_model);
-    if (s->n_ranks == 1)
-        safetensors_have_read(ld->weights, "");
+    safetensors_have_read(ld->weights, "");
 }
 
 static void make_rope(struct loader *ld)
