@@ -38,12 +38,27 @@ static struct tmpl_range *insert(struct tmpl_range *root, struct tmpl_range *nod
     return up;
 }
 
+static const struct tmpl_range *find_overlap(const struct tmpl_range *r, const char *begin, const char *end)
+{
+    while (r && (end <= r->begin || begin >= r->end))
+        r = end <= r->begin ? r->left : r->right;
+    return r;
+}
+
 bool tmpl_give(struct tmpl_run *run, struct weir_str s)
 {
     struct tmpl_given *given = run->given;
 
-    if (!given || s.len == 0 || tmpl_is_given(run, s)) /* one message may stand in two places */
+    if (!given || s.len == 0)
         return true;
+    /* One message may stand in two places, or lie within another: what is there already is left out. */
+    const struct tmpl_range *r = find_overlap(given->root, s.ptr, s.ptr + s.len);
+    if (r) {
+        size_t n_before = s.ptr < r->begin ? (size_t)(r->begin - s.ptr) : 0;
+        size_t n_behind = s.ptr + s.len > r->end ? (size_t)(s.ptr + s.len - r->end) : 0;
+        return tmpl_give(run, (struct weir_str){ s.ptr, n_before }) &&
+               tmpl_give(run, (struct weir_str){ s.ptr + s.len - n_behind, n_behind });
+    }
     struct tmpl_range *node = weir_arena_alloc0(&run->arena, sizeof *node);
     if (!node)
         return tmpl_fail_mem(run);
@@ -53,22 +68,9 @@ bool tmpl_give(struct tmpl_run *run, struct weir_str s)
     return true;
 }
 
-static bool overlaps(const struct tmpl_range *r, const char *begin, const char *end)
-{
-    while (r) {
-        if (end <= r->begin)
-            r = r->left;
-        else if (begin >= r->end)
-            r = r->right;
-        else
-            return true;
-    }
-    return false;
-}
-
 bool tmpl_is_given(const struct tmpl_run *run, struct weir_str s)
 {
-    return run->given && s.len > 0 && overlaps(run->given->root, s.ptr, s.ptr + s.len);
+    return run->given && s.len > 0 && find_overlap(run->given->root, s.ptr, s.ptr + s.len);
 }
 
 /* ---- buffers ---- */
@@ -100,8 +102,7 @@ static bool note(struct tmpl_run *run, const struct weir_buf *buf, size_t begin,
 static bool note_parts(struct tmpl_run *run, const struct tmpl_range *r, const char *begin, const char *end,
                        const struct weir_buf *buf, size_t at)
 {
-    while (r && (end <= r->begin || begin >= r->end))
-        r = end <= r->begin ? r->left : r->right;
+    r = find_overlap(r, begin, end);
     if (!r)
         return true;
     const char *from = begin > r->begin ? begin : r->begin, *to = end < r->end ? end : r->end;

@@ -603,6 +603,500 @@ FAMILIES = {
 {%- endfor %}""",
 }
 
+# Families that came later; each with the conversations below, always asking for an answer.
+LATER = {
+"llama32": """{{- bos_token }}
+{%- if custom_tools is defined and custom_tools %}
+    {%- set tools = custom_tools %}
+{%- endif %}
+{%- set tools_in_user_message = tools_in_user_message if tools_in_user_message is defined else false %}
+{%- set date_string = date_string | default(strftime_now("%d %b %Y"), true) %}
+{%- if messages and messages[0].role in ('system', 'developer') %}
+    {%- set system_message = messages[0].content if messages[0].content is string else messages[0].content[0].text %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{%- if not (tools is none and system_message == "") %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}
+    {%- if tools is not none %}
+        {{- "Environment: ipython\\n" }}
+    {%- endif %}
+    {{- "Knowledge ends: December 2023\\nToday: " + date_string + "\\n\\n" }}
+    {%- if tools is not none and not tools_in_user_message %}
+        {{- "These can be called. Answer with {\\"name\\": ..., \\"parameters\\": {...}} and no variables.\\n\\n" }}
+        {%- for t in tools %}
+            {{- t | tojson(indent=4) }}
+            {{- "\\n\\n" }}
+        {%- endfor %}
+    {%- endif %}
+    {{- system_message | trim }}
+    {{- "<|eot_id|>" }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'tool' or message.role == 'ipython' %}
+        {{- "<|start_header_id|>ipython<|end_header_id|>\\n\\n" }}
+        {{- message.content if message.content is string else message.content | tojson }}
+        {{- "<|eot_id|>" }}
+    {%- elif message.tool_calls is defined and message.tool_calls %}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}
+        {%- for call in message.tool_calls %}
+            {%- set f = call.function or call %}
+            {{- '{"name": "' ~ f.name ~ '", "parameters": ' ~ (f.arguments if f.arguments is string else f.arguments | tojson) ~ '}' }}
+            {{- '; ' if not loop.last }}
+        {%- endfor %}
+        {{- "<|eot_id|>" }}
+    {%- else %}
+        {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' }}
+        {%- if message.content is string %}
+            {{- message.content | trim }}
+        {%- else %}
+            {%- for part in message.content or [] %}
+                {%- if part.type == 'image' %}{{ '<|image|>' }}{% elif part.type == 'text' %}{{ part.text }}{% endif %}
+            {%- endfor %}
+        {%- endif %}
+        {{- '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+""",
+
+"mistral_tekken": """{%- set default_system = 'You are a careful assistant. It is ' + strftime_now('%Y-%m-%d') + '.' %}
+{{- bos_token }}
+{%- if messages and messages[0]['role'] == 'system' %}
+    {%- if messages[0]['content'] is string %}
+        {%- set system_message = messages[0]['content'] %}
+    {%- else %}
+        {%- set system_message = messages[0]['content'] | selectattr('type', 'equalto', 'text') | map(attribute='text') | join('') %}
+    {%- endif %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = default_system %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{{- '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}
+{%- set tools_written = namespace(done=false) %}
+{%- macro block(part) -%}
+    {%- if part.type == 'text' -%}{{ part.text }}{%- elif part.type in ['image', 'image_url'] -%}[IMG]{%- else -%}{{ raise_exception('Only text and images') }}{%- endif -%}
+{%- endmacro %}
+{%- for message in loop_messages %}
+    {%- if message['role'] == 'user' %}
+        {%- if tools is defined and tools is not none and not tools_written.done and loop_messages[loop.index0:] | selectattr('role', 'equalto', 'user') | list | length == 1 %}
+            {{- '[AVAILABLE_TOOLS]' + (tools | tojson) + '[/AVAILABLE_TOOLS]' }}
+            {%- set tools_written.done = true %}
+        {%- endif %}
+        {{- '[INST]' }}
+        {%- if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}{{ block(part) }}{% endfor %}{% endif %}
+        {{- '[/INST]' }}
+    {%- elif message['role'] == 'assistant' %}
+        {%- if message.tool_calls is defined and message.tool_calls is not none and message.tool_calls | length > 0 %}
+            {%- for call in message.tool_calls %}
+                {{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' + (call.function.arguments if call.function.arguments is string else call.function.arguments | tojson) }}
+            {%- endfor %}
+            {{- eos_token }}
+        {%- elif message['content'] is string %}
+            {{- message['content'] + eos_token }}
+        {%- endif %}
+    {%- elif message['role'] == 'tool' %}
+        {{- '[TOOL_RESULTS]' + (message.content | string) + '[/TOOL_RESULTS]' }}
+    {%- elif message['role'] not in ['system', 'developer'] %}
+        {{- raise_exception('Unknown role: ' + message['role']) }}
+    {%- endif %}
+{%- endfor %}""",
+
+"deepseek_v3": """{%- if not add_generation_prompt is defined -%}{%- set add_generation_prompt = false -%}{%- endif -%}
+{%- set ns = namespace(system='', in_user=false, in_tool=false, first_output=true) -%}
+{%- for m in messages if m.role == 'system' -%}
+    {%- set ns.system = ns.system ~ ('\\n\\n' if ns.system else '') ~ m.content -%}
+{%- endfor -%}
+{{ bos_token }}{{ ns.system }}
+{%- if tools %}
+
+## Tools
+
+{% for tool in tools -%}
+### {{ tool.function.name }}: {{ tool.function.description }}
+{{ tool.function.parameters | tojson }}
+{% endfor -%}
+{%- endif -%}
+{%- for m in messages -%}
+    {%- if m.role == 'user' -%}
+        {%- set ns.in_user = true -%}{%- set ns.in_tool = false -%}
+        {{ '<\uff5cUser\uff5c>' ~ (m.content if m.content is string else m.content | map(attribute='text', default='') | join) }}
+    {%- elif m.role == 'assistant' and m.tool_calls -%}
+        {%- if ns.in_user or ns.in_tool -%}{{ '<\uff5cAssistant\uff5c>' }}{%- endif -%}
+        {{ m.content or '' }}{{ '<\uff5ctool\u2581calls\u2581begin\uff5c>' }}
+        {%- for call in m.tool_calls -%}
+            {{ '\\n' if not loop.first }}{{ '<\uff5ctool\u2581call\u2581begin\uff5c>' ~ (call.type or 'function') ~ '<\uff5ctool\u2581sep\uff5c>' ~ call.function.name }}
+            {{- '\\n```json\\n' ~ (call.function.arguments if call.function.arguments is string else call.function.arguments | tojson) ~ '\\n```<\uff5ctool\u2581call\u2581end\uff5c>' }}
+        {%- endfor -%}
+        {{ '<\uff5ctool\u2581calls\u2581end\uff5c>' ~ eos_token }}
+        {%- set ns.in_user = false -%}
+    {%- elif m.role == 'assistant' -%}
+        {%- set content = m.content or '' -%}
+        {%- if '</think>' in content -%}{%- set content = content.split('</think>', 1)[1] -%}{%- endif -%}
+        {{ '<\uff5ctool\u2581outputs\u2581end\uff5c>' if ns.in_tool }}{{ ('' if ns.in_tool else '<\uff5cAssistant\uff5c>') ~ content.lstrip('\\n') ~ eos_token }}
+        {%- set ns.in_tool = false -%}{%- set ns.first_output = true -%}
+    {%- elif m.role == 'tool' -%}
+        {{ '<\uff5ctool\u2581outputs\u2581begin\uff5c>' if ns.first_output else '\\n' }}{{ '<\uff5ctool\u2581output\u2581begin\uff5c>' ~ m.content ~ '<\uff5ctool\u2581output\u2581end\uff5c>' }}
+        {%- set ns.in_tool = true -%}{%- set ns.first_output = false -%}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<\uff5ctool\u2581outputs\u2581end\uff5c>' if ns.in_tool else '<\uff5cAssistant\uff5c>' }}{{ '<think>\\n' if enable_thinking is not defined or enable_thinking }}
+{%- endif -%}""",
+
+"phi4_tools": """{%- set have_tools = tools is defined and tools is not none and tools | length > 0 -%}
+{%- set state = namespace(tools_given=false) -%}
+{%- for message in messages -%}
+{%- if message['role'] == 'system' and have_tools and not state.tools_given -%}
+{%- set state.tools_given = true -%}
+{{ '<|system|>' + message['content'] + '<|tool|>' + tools | map(attribute='function') | list | tojson + '<|/tool|>' + '<|end|>' }}
+{%- elif message['role'] == 'tool' -%}
+{{ '<|tool_response|>' ~ message['content'] ~ '<|end|>' }}
+{%- elif message['role'] == 'assistant' and message.get('tool_calls') -%}
+{{ '<|assistant|>' }}<|tool_call|>[{% for c in message['tool_calls'] %}{{ {'name': c['function']['name'], 'arguments': c['function']['arguments']} | tojson }}{{ ', ' if not loop.last else '' }}{% endfor %}]<|/tool_call|><|end|>
+{%- else -%}
+{%- if message['content'] is string -%}
+{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}
+{%- else -%}
+{{ '<|' + message['role'] + '|>' }}{% for p in message['content'] %}{{ p['text'] if p['type'] == 'text' else '<|image_' ~ loop.index ~ '|>' }}{% endfor %}<|end|>
+{%- endif -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- else -%}{{ eos_token }}{%- endif -%}""",
+
+"qwen3_coder": """{% macro extra_keys(of, handled) %}
+    {%- if of is mapping %}
+        {%- for key in of if key not in handled %}
+            {%- if of[key] is mapping or (of[key] is sequence and of[key] is not string) %}
+                {{- '\\n<' ~ key ~ '>' ~ (of[key] | tojson | safe) ~ '</' ~ key ~ '>' }}
+            {%- else %}
+                {{- '\\n<' ~ key ~ '>' ~ (of[key] | string) ~ '</' ~ key ~ '>' }}
+            {%- endif %}
+        {%- endfor %}
+    {%- endif %}
+{% endmacro %}
+{%- if messages and messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{%- if tools is not defined %}{%- set tools = [] %}{%- endif %}
+{%- if system_message is defined %}
+    {{- "<|im_start|>system\\n" + system_message }}
+{%- elif tools is iterable and tools | length > 0 %}
+    {{- "<|im_start|>system\\nYou work with functions." }}
+{%- endif %}
+{%- if tools is iterable and tools is not none and tools | length > 0 %}
+    {{- "\\n\\n# Tools\\n\\n<tools>" }}
+    {%- for tool in tools %}
+        {%- if tool.function is defined %}{%- set tool = tool.function %}{%- endif %}
+        {{- "\\n<function>\\n<name>" ~ tool.name ~ "</name>" }}
+        {%- if tool.description is defined %}{{- '\\n<description>' ~ (tool.description | trim) ~ '</description>' }}{%- endif %}
+        {{- '\\n<parameters>' }}
+        {%- if tool.parameters is defined and tool.parameters is mapping and tool.parameters.properties is defined %}
+            {%- for name, fields in tool.parameters.properties | items %}
+                {{- '\\n<parameter>\\n<name>' ~ name ~ '</name>' }}
+                {%- if fields.type is defined %}{{- '\\n<type>' ~ (fields.type | string) ~ '</type>' }}{%- endif %}
+                {{- extra_keys(fields, ['name', 'type']) }}
+                {{- '\\n</parameter>' }}
+            {%- endfor %}
+        {%- endif %}
+        {{- extra_keys(tool.parameters, ['type', 'properties']) }}
+        {{- '\\n</parameters>\\n</function>' }}
+    {%- endfor %}
+    {{- "\\n</tools>" }}
+{%- endif %}
+{%- if system_message is defined or (tools is iterable and tools | length > 0) %}{{- '<|im_end|>\\n' }}{%- endif %}
+{%- for message in loop_messages %}
+    {%- if message.role == "assistant" and message.tool_calls is defined and message.tool_calls is iterable and message.tool_calls | length > 0 %}
+        {{- '<|im_start|>' + message.role }}
+        {%- if message.content is defined and message.content is string and message.content | trim | length > 0 %}
+            {{- '\\n' + message.content | trim + '\\n' }}
+        {%- endif %}
+        {%- for call in message.tool_calls %}
+            {%- if call.function is defined %}{%- set call = call.function %}{%- endif %}
+            {{- '\\n<tool_call>\\n<function=' + call.name + '>\\n' }}
+            {%- if call.arguments is mapping %}
+                {%- for key, value in call.arguments | items %}
+                    {{- '<parameter=' + key + '>\\n' }}
+                    {%- set value = value | tojson | safe if value is mapping or (value is sequence and value is not string) else value | string %}
+                    {{- value ~ '\\n</parameter>\\n' }}
+                {%- endfor %}
+            {%- endif %}
+            {{- '</function>\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == "tool" %}
+        {%- if loop.previtem and loop.previtem.role != "tool" %}{{- '<|im_start|>user\\n' }}{%- endif %}
+        {{- '<tool_response>\\n' ~ message.content ~ '\\n</tool_response>\\n' }}
+        {%- if not loop.last and loop.nextitem.role != "tool" or loop.last %}{{- '<|im_end|>\\n' }}{%- endif %}
+    {%- else %}
+        {{- '<|im_start|>' + message.role + '\\n' ~ message.content ~ '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+""",
+
+"harmony": """{#- Types of arguments in the manner of TypeScript. -#}
+{%- macro ts_type(spec, required, nullable=false) -%}
+    {%- if spec.type == "array" -%}
+        {%- if spec['items'] -%}
+            {%- set inner = ts_type(spec['items'], required) -%}
+            {{- inner + "[]" if inner | length < 50 and '|' not in inner else "Array<" + inner + ">" }}
+        {%- else -%}any[]{%- endif -%}
+        {%- if nullable %} | null{%- endif -%}
+    {%- elif spec.type is defined and spec.type is iterable and spec.type is not string -%}
+        {%- if "object" in spec.type and spec.type[0] == "object" -%}
+            {{- spec.type | join(" | ") | replace("object", "Record<string, any>") }}
+        {%- else -%}{{- spec.type | join(" | ") | replace("integer", "number") }}{%- endif -%}
+    {%- elif spec.oneOf or spec.anyOf -%}
+        {%- for variant in spec.oneOf or spec.anyOf -%}
+            {{- ts_type(variant, required) }}{% if variant.description %}{{ " // " ~ variant.description }}{% endif %}{{ " | " if not loop.last }}
+        {%- endfor -%}
+    {%- elif spec.type == "string" -%}
+        {%- if spec.enum -%}{{- '"' + spec.enum | join('" | "') + '"' -}}{%- else -%}string{%- if nullable %} | null{%- endif -%}{%- endif -%}
+    {%- elif spec.type in ["number", "integer"] -%}number
+    {%- elif spec.type == "boolean" -%}boolean
+    {%- elif spec.type == "object" and spec.properties -%}
+        {{- "{\\n" }}
+        {%- for name, sub in spec.properties.items() -%}
+            {{- "  " ~ name ~ ("?" if name not in (spec.required or []) else "") ~ ": " ~ ts_type(sub, spec.required or []) }}{{ ", " if not loop.last }}
+        {%- endfor -%}{{ "}" }}
+    {%- elif spec.type == "object" -%}object{%- else -%}any{%- endif -%}
+{%- endmacro -%}
+{%- macro namespace_of(name, list) -%}
+    {{- "## " + name + "\\n\\nnamespace " + name + " {\\n\\n" }}
+    {%- for tool in list %}
+        {%- set tool = tool.function %}
+        {{- "// " + (tool.description or '') + "\\ntype " + tool.name + " = " }}
+        {%- if tool.parameters and tool.parameters.properties %}
+            {{- "(_: {\\n" }}
+            {%- for param, spec in tool.parameters.properties.items() %}
+                {%- if spec.description %}{{- "// " ~ spec.description ~ "\\n" }}{%- endif %}
+                {{- param ~ ("?" if param not in (tool.parameters.required or []) else "") ~ ": " ~ ts_type(spec, tool.parameters.required or []) }}
+                {%- if spec.default is defined %}
+                    {%- if spec.enum %}{{- ", // default: " ~ spec.default }}{%- elif spec.default is string %}{{- ', // default: "' ~ spec.default ~ '"' }}{%- else %}{{- ", // default: " ~ spec.default | tojson }}{%- endif %}
+                {%- endif %}
+                {{- ",\\n" if not loop.last else "\\n" }}
+            {%- endfor %}
+            {{- "}) => any;\\n\\n" }}
+        {%- else %}{{- "() => any;\\n\\n" }}{%- endif %}
+    {%- endfor %}
+    {{- "} // namespace " + name }}
+{%- endmacro -%}
+{%- macro system() -%}
+    {{- (model_identity or "You are a model.") ~ "\\nNow: " ~ strftime_now("%Y-%m-%d") ~ "\\n\\nReasoning: " ~ (reasoning_effort | default("medium")) ~ "\\n\\n# Valid channels: analysis, commentary, final." }}
+    {%- if tools %}{{- "\\nCalls to these tools go to the commentary channel: 'functions'." }}{%- endif %}
+{%- endmacro -%}
+{{- "<|start|>system<|message|>" ~ system() ~ "<|end|>" }}
+{%- if messages and messages[0].role in ("developer", "system") %}
+    {%- set developer = messages[0].content %}{%- set loop_messages = messages[1:] %}
+{%- else %}{%- set developer = "" %}{%- set loop_messages = messages %}{%- endif %}
+{%- if developer or tools %}
+    {{- "<|start|>developer<|message|>" }}
+    {%- if developer %}{{- "# Instructions\\n\\n" ~ developer }}{%- endif %}
+    {%- if tools %}{{- ("\\n\\n" if developer else "") ~ "# Tools\\n\\n" ~ namespace_of("functions", tools) }}{%- endif %}
+    {{- "<|end|>" }}
+{%- endif %}
+{%- set last = namespace(call=none) %}
+{%- for m in loop_messages %}
+    {%- if m.role == 'assistant' and 'tool_calls' in m %}
+        {%- set f = m.tool_calls[0].function %}{%- set last.call = f.name %}
+        {%- if m.content or m.thinking %}{{- "<|start|>assistant<|channel|>analysis<|message|>" ~ (m.thinking or m.content) ~ "<|end|>" }}{%- endif %}
+        {{- "<|start|>assistant to=functions." ~ f.name ~ "<|channel|>commentary json<|message|>" ~ (f.arguments if f.arguments is string else f.arguments | tojson) ~ "<|call|>" }}
+    {%- elif m.role == 'assistant' %}
+        {%- set last.call = none %}
+        {{- "<|start|>assistant<|channel|>final<|message|>" ~ m.content ~ ("<|return|>" if loop.last and not add_generation_prompt else "<|end|>") }}
+    {%- elif m.role == 'tool' %}
+        {%- if last.call is none %}{{- raise_exception("A tool's answer, but no call before it") }}{%- endif %}
+        {{- "<|start|>functions." ~ last.call ~ " to=assistant<|channel|>commentary<|message|>" ~ m.content | tojson ~ "<|end|>" }}
+    {%- elif m.role == 'user' %}
+        {{- "<|start|>user<|message|>" ~ (m.content if m.content is string else m.content | tojson) ~ "<|end|>" }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|start|>assistant{% endif %}""",
+
+"granite": """{%- set system_message = none %}
+{%- if messages and messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content'] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+    {%- set system_message = "Knowledge: April 2024.\\nToday: " ~ strftime_now('%B %d, %Y') ~ "." %}
+    {%- if tools and documents %}{%- set system_message = system_message ~ ' Use the tools; facts are in the documents.' %}
+    {%- elif tools %}{%- set system_message = system_message ~ ' Use the tools.' %}
+    {%- elif documents %}{%- set system_message = system_message ~ ' Facts are in the documents.' %}{%- endif %}
+{%- endif %}
+{{- '<|start_of_role|>system<|end_of_role|>' + system_message + '<|end_of_text|>\\n' }}
+{%- if tools %}
+    {{- '<|start_of_role|>tools<|end_of_role|>' }}
+    {{- tools | tojson(indent=2) }}
+    {{- '<|end_of_text|>\\n' }}
+{%- endif %}
+{%- for document in documents or [] %}
+    {{- '<|start_of_role|>document {"id": "' ~ (document.id or document['doc_id'] or loop.index) ~ '"}<|end_of_role|>\\n' ~ document['text'] | wordcount ~ ' words\\n' ~ document['text'] ~ '<|end_of_text|>\\n' }}
+{%- endfor %}
+{%- for message in loop_messages %}
+    {%- generation %}
+    {{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' ~ (message['content'] if message['content'] is string else message['content'] | tojson) ~ '<|end_of_text|>\\n' }}
+    {%- endgeneration %}
+    {%- if loop.last and add_generation_prompt %}
+        {{- '<|start_of_role|>assistant' }}
+        {%- if controls %}{{- ' ' + controls | tojson }}{%- endif %}
+        {{- '<|end_of_role|>' }}
+    {%- endif %}
+{%- endfor %}""",
+
+"smol": """{%- if enable_thinking is not defined -%}{%- set enable_thinking = true -%}{%- endif -%}
+{%- if messages and messages[0].role == "system" -%}
+    {%- set system_message = messages[0].content -%}
+    {%- if "/no_think" in system_message -%}{%- set mode = "/no_think" -%}
+    {%- elif "/think" in system_message -%}{%- set mode = "/think" -%}
+    {%- else -%}{%- set mode = "/think" if enable_thinking else "/no_think" -%}{%- endif -%}
+    {%- set custom = system_message.replace("/no_think", "").replace("/think", "").rstrip() -%}
+{%- else -%}
+    {%- set mode = "/think" if enable_thinking else "/no_think" -%}{%- set custom = "" -%}
+{%- endif -%}
+<|im_start|>system
+## Metadata
+
+Date: {{ strftime_now("%d %B %Y") }}
+Mode: {{ mode }}
+
+## Instructions
+
+{% if custom -%}
+    {{ custom + "\\n\\n" }}
+{%- elif mode == "/think" -%}
+    {{ "Think within <think> and </think>, then answer.\\n\\n" }}
+{%- endif -%}
+{%- if xml_tools or python_tools or tools -%}
+    {{ "### Tools\\n\\n" }}
+    {%- set list = xml_tools or tools or python_tools -%}
+    <tools>
+    {%- for tool in list %}
+        {{- "\\n" }}{{ (tool.function if tool.function is defined else tool) | string }}
+    {%- endfor %}
+    {{- "\\n</tools>\\n\\n" }}
+{%- endif -%}
+<|im_end|>
+{# a line of its own -#}
+{%- for message in messages -%}
+    {%- set content = message.content if message.content is string else "" -%}
+    {%- if message.role == "user" -%}
+        {{ "<|im_start|>user\\n" + content + "<|im_end|>\\n" }}
+    {%- elif message.role == "assistant" -%}
+        {% generation %}
+        {%- if mode == "/think" -%}
+            {{ "<|im_start|>assistant\\n" + content.lstrip("\\n") + "<|im_end|>\\n" }}
+        {%- else -%}
+            {{ "<|im_start|>assistant\\n<think>\\n\\n</think>\\n" + content.lstrip("\\n") + "<|im_end|>\\n" }}
+        {%- endif -%}
+        {% endgeneration %}
+    {%- elif message.role == "tool" -%}
+        {{ "<|im_start|>user\\n" ~ message.content ~ "<|im_end|>\\n" }}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ "<|im_start|>assistant\\n" if mode == "/think" else "<|im_start|>assistant\\n<think>\\n\\n</think>\\n" }}
+{%- endif -%}""",
+
+"glm": """[gMASK]<sop>
+{%- macro visible_text(content) -%}
+    {%- if content is string -%}{{- content }}
+    {%- elif content is iterable and content is not mapping -%}
+        {%- for item in content -%}{%- if item is mapping and item.type == 'text' -%}{{- item.text }}{%- elif item is string -%}{{- item }}{%- endif -%}{%- endfor -%}
+    {%- else -%}{{- content }}{%- endif -%}
+{%- endmacro -%}
+{%- if tools -%}<|system|>
+# Tools
+
+{% for tool in tools %}
+{{ tool | tojson(ensure_ascii=False) }}
+{% endfor %}
+{%- endif -%}
+{%- set ns = namespace(last_user=-1) %}
+{%- for m in messages %}{%- if m.role == 'user' %}{% set ns.last_user = loop.index0 -%}{%- endif %}{%- endfor %}
+{%- for m in messages %}
+{%- if m.role == 'user' -%}<|user|>
+{{ visible_text(m.content) }}
+{{- '/nothink' if (enable_thinking is defined and not enable_thinking and not visible_text(m.content).endswith("/nothink")) else '' -}}
+{%- elif m.role == 'assistant' -%}<|assistant|>
+{%- set reasoning = '' %}{%- set content = visible_text(m.content) %}
+{%- if m.reasoning_content is string %}{%- set reasoning = m.reasoning_content %}
+{%- elif '</think>' in content %}
+    {%- set reasoning = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+    {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+{%- endif %}
+{%- if loop.index0 > ns.last_user and reasoning -%}{{ '\\n<think>' + reasoning.strip() +  '</think>'}}{%- else -%}{{ '\\n<think></think>' }}{%- endif -%}
+{%- if content.strip() -%}{{ '\\n' + content.strip() }}{%- endif -%}
+{% if m.tool_calls %}{% for tc in m.tool_calls %}{%- if tc.function %}{%- set tc = tc.function %}{%- endif %}
+{{ '\\n<tool_call>' + tc.name }}
+{% set args = tc.arguments %}{% if args is mapping %}{% for k, v in args.items() %}
+<arg_key>{{ k }}</arg_key>
+<arg_value>{{ v | tojson(ensure_ascii=False) if v is not string else v }}</arg_value>
+{% endfor %}{% endif %}
+</tool_call>{% endfor %}{% endif %}
+{%- elif m.role == 'tool' -%}
+{%- if loop.first or (messages[loop.index0 - 1].role != "tool") %}{{- '<|observation|>' }}{%- endif %}
+{{- '\\n<tool_response>\\n' }}{{- m.content if m.content is string else m.content | tojson }}{{- '\\n</tool_response>' }}
+{%- elif m.role == 'system' -%}<|system|>
+{{ visible_text(m.content) }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    <|assistant|>{{- '\\n<think></think>' if (enable_thinking is defined and not enable_thinking) else '' -}}
+{%- endif -%}""",
+
+"gemma_tools": """{{ bos_token }}
+{%- macro declare(f) -%}
+def {{ f.name }}({% for name, p in f.parameters.properties | dictsort %}{{ name }}: {{ {'string': 'str', 'integer': 'int', 'number': 'float', 'boolean': 'bool', 'array': 'list', 'object': 'dict'}.get(p.type if p.type is string else 'any', 'Any') }}{{ ' = ' ~ p.default if 'default' in p and p.default is not none }}{{ ', ' if not loop.last }}{% endfor %}):
+    \\"\\"\\"{{ (f.description or 'No description.') | replace('"', "'") }}\\"\\"\\"
+{%- endmacro -%}
+{%- set first = namespace(prefix='') -%}
+{%- for m in messages if m.role in ('system', 'developer') -%}{%- set first.prefix = first.prefix ~ m.content ~ '\\n\\n' -%}{%- endfor -%}
+{%- if tools -%}{%- set first.prefix = first.prefix ~ '```python\\n' ~ (tools | map(attribute='function') | map(attribute='name') | sort | join(', ')) ~ '\\n' -%}
+{%- for t in tools -%}{%- set first.prefix = first.prefix ~ declare(t.function) ~ '\\n' -%}{%- endfor -%}{%- set first.prefix = first.prefix ~ '```\\n' -%}{%- endif -%}
+{%- for m in messages if m.role not in ('system', 'developer') -%}
+<start_of_turn>{{ {'assistant': 'model', 'tool': 'user'}.get(m.role, m.role) }}
+{{ first.prefix if loop.first }}
+{%- if m.tool_calls -%}```tool_code
+{% for c in m.tool_calls %}{{ c.function.name }}({% if c.function.arguments is mapping %}{% for k, v in c.function.arguments.items() %}{{ k }}={{ v | tojson }}{{ ', ' if not loop.last }}{% endfor %}{% endif %}){{ '\\n' if not loop.last }}{% endfor %}
+```
+{%- elif m.role == 'tool' -%}```tool_output
+{{ m.content }}
+```
+{%- else -%}{{ (m.content if m.content is string else m.content | selectattr('text', 'defined') | map(attribute='text') | join(' ')) | trim }}{%- endif -%}
+<end_of_turn>
+{% endfor -%}
+{%- if add_generation_prompt -%}<start_of_turn>model
+{% endif -%}""",
+}
+
+NESTED = {"type": "function", "function": {
+    "name": "book", "description": "Books \u6c34 rooms", "parameters": {"type": "object", "required": ["guests", "when"], "properties": {
+        "guests": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name"]}},
+        "when": {"type": "object", "properties": {"from": {"type": "string", "format": "date"}, "nights": {"type": "number"}}},
+        "kind": {"type": "string", "enum": ["single", "double"], "default": "single", "description": "the room's kind"},
+        "notes": {"anyOf": [{"type": "string", "description": "free"}, {"type": "null"}]}, "tags": {"type": "array", "items": {"type": "string"}}}}}}
+LATER_TALKS = {
+    "user": CONVERSATIONS["user"], "turns": CONVERSATIONS["turns"], "think": CONVERSATIONS["think"], "parts": CONVERSATIONS["parts"],
+    "tools": CONVERSATIONS["tools"], "tools_json": CONVERSATIONS["tools_json"], "empty": CONVERSATIONS["empty"],
+    "parallel": dict(messages=[msg("developer", "Be exact."), msg("user", "Both?"),
+                               msg("assistant", "I look.", tool_calls=[CALL, {"type": "function", "id": "c23456789", "function": {
+                                   "name": "book", "arguments": {"guests": [{"name": "\u00c5sa \"A\"", "age": 7}], "when": {"nights": 1.5}, "tags": []}}}]),
+                               msg("tool", "21 <b>", name="get_weather"), msg("tool", "ok\n", name="book"), msg("assistant", "Done: \U0001f30a"),
+                               msg("user", "More /no_think")], tools=[NESTED, TOOL, TOOL2]),
+    "documents": dict(messages=[msg("system", "Read. /think"), msg("user", "Which?"), msg("assistant", ""), msg("user", "\u00bfY?")],
+                      documents=[{"title": "one", "text": "The weir  holds.\nStill."}, {"doc_id": 7, "text": ""}], controls={"length": "short"}),
+    "quiet": dict(messages=[msg("user", "Hm?"), msg("assistant", "<think>\nx\n</think>\n\nNo.", tool_calls=[])], enable_thinking=False),
+}
+
 # One line a corner; each renders with the variables of CORNER.
 CORNER = dict(
     messages=[msg("user", "hi"), msg("assistant", "yo"), msg("user", "bye")], s="Hello W\u00f6rld", empty="", n=7, f=2.5, big=1e20, small=1e-7,
@@ -679,6 +1173,11 @@ def main():
     add("qwen3/no thinking", FAMILIES["qwen3"], full)
     add("llama31/tools in system", FAMILIES["llama31"], dict(full, tools=[TOOL, TOOL2], date_string="1 Jan 2000"))
     add("llama31/builtin", FAMILIES["llama31"], dict(full, builtin_tools=["code_interpreter", "search", "math"]))
+    for family, source in LATER.items():
+        for name, variables in LATER_TALKS.items():
+            full = dict(tools=None, documents=None, bos_token="<s>", eos_token="</s>", add_generation_prompt=True)
+            full.update(variables)
+            add("%s/%s" % (family, name), source, full)
     line = ""
     for i, more in enumerate(CORNERS):
         line += more

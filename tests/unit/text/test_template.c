@@ -30,6 +30,28 @@ struct golden_case {
     int64_t i_source, i_variables;
 };
 
+/* Asking where the text came from does not change it. */
+static void check_same_with_spans(const struct weir_template *t, const struct weir_template_args *args,
+                                  const struct weir_buf *want)
+{
+    struct weir_buf out;
+    struct weir_arena arena;
+    struct weir_span *spans = NULL;
+    size_t n = 0;
+
+    weir_buf_init(&out, 1 << 20);
+    weir_arena_init(&arena, 0);
+    assert_int_equal(weir_template_render_spans(t, args, &out, &arena, &spans, &n, NULL), WEIR_OK);
+    assert_int_equal(weir_buf_len(&out), weir_buf_len(want));
+    if (weir_buf_len(&out) > 0)
+        assert_memory_equal(weir_buf_ptr(&out), weir_buf_ptr(want), weir_buf_len(&out));
+    for (size_t i = 0; i < n; i++)
+        assert_true(spans[i].begin < spans[i].end && spans[i].end <= weir_buf_len(&out) &&
+                    (i == 0 || spans[i - 1].end < spans[i].begin));
+    weir_buf_release(&out);
+    weir_arena_release(&arena);
+}
+
 static void check_case(const struct golden *g, const struct golden_case *c)
 {
     struct weir_template *t = NULL;
@@ -53,6 +75,8 @@ static void check_case(const struct golden *g, const struct golden_case *c)
         assert_int_equal(err, WEIR_INVALID);
         assert_true(weir_str_eq(c->text, why.text)); /* the template's own words */
     }
+    if (ok)
+        check_same_with_spans(t, &args, &out);
     weir_buf_release(&out);
     weir_template_close(t);
 }
