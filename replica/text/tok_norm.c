@@ -189,6 +189,8 @@ static bool replace(struct tok_run *run, const struct tok_norm_step *step, struc
     size_t prev = 0, start, end;
     int found;
 
+    if (text.len == 0)
+        text.ptr = ""; /* a step before may have left nothing, in a buffer that was never used */
     while ((found = tok_match_next(&matcher, &run->match_data, text, &start, &end)) == 1) {
         weir_buf_add(out, text.ptr + prev, start - prev);
         weir_buf_add(out, step->content.ptr, step->content.len);
