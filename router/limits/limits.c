@@ -1,0 +1,686 @@
+/* limits.c - shards of keys and holds, and the calls on them. */
+#include "router/limits/limits.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "router/limits/limits_int.h"
+
+#define KEYS_MAX_DEFAULT 1000000
+#define BUCKETS_FIRST 64
+#define NS 1e-9
+#define EPSILON 1e-6 /* a bucket with less in it is empty */
+#define ESTIMATE_WEIGHT 0.1
+#define SWEEP_SHARDS 8
+#define ID_MASK ((1ull << 56) - 1)
+
+/* ---- opening ---- */
+weir_err weir_limits_open(const struct weir_limits_opts *opts, uint64_t now_ns, struct weir_limits **ret,
+                          struct weir_why *why)
+{
+    struct weir_limits *lim;
+    weir_err err = weir_limit_table_check(&opts->table, why);
+
+    if (err != WEIR_OK)
+        return err;
+    lim = weir_alloc0(sizeof *lim);
+    if (!lim)
+        return weir_fail(why, WEIR_NOMEM, "no memory for the limits");
+    lim->opts = *opts;
+    lim->table = opts->table;
+    lim->opts.keys_max = opts->keys_max ? opts->keys_max : KEYS_MAX_DEFAULT;
+    lim->born_ns = now_ns;
+    atomic_store(&lim->n_live, 1);
+    pthread_rwlock_init(&lim->table_lock, NULL);
+    pthread_mutex_init(&lim->origins_lock, NULL);
+    for (int i = 0; i < SHARDS; i++)
+        pthread_mutex_init(&lim->shards[i].lock, NULL);
+    *ret = lim;
+    return WEIR_OK;
+}
+
+static void free_hold(struct shard *shard, struct hold *hold);
+
+static void free_key(struct limit_key *key)
+{
+    while (key->regs) {
+        struct reg *reg = key->regs;
+        key->regs = reg->next;
+        weir_free(reg);
+    }
+    weir_free(key);
+}
+
+void weir_limits_close(struct weir_limits *lim)
+{
+    if (!lim)
+        return;
+    for (int i = 0; i < SHARDS; i++) {
+        struct shard *shard = &lim->shards[i];
+        while (shard->next_expiry)
+            free_hold(shard, shard->next_expiry);
+        for (uint32_t b = 0; b < shard->n_buckets; b++)
+            while (shard->keys[b]) {
+                struct limit_key *key = shard->keys[b];
+                shard->keys[b] = key->next;
+                free_key(key);
+            }
+        weir_free(shard->keys);
+        weir_free(shard->holds);
+        pthread_mutex_destroy(&shard->lock);
+    }
+    pthread_mutex_destroy(&lim->origins_lock);
+    pthread_rwlock_destroy(&lim->table_lock);
+    weir_free(lim);
+}
+
+void weir_limits_set_table(struct weir_limits *lim, const struct weir_limit_table *table)
+{
+    pthread_rwlock_wrlock(&lim->table_lock);
+    lim->table = *table;
+    pthread_rwlock_unlock(&lim->table_lock);
+}
+
+static struct weir_limit_table table_now(struct weir_limits *lim)
+{
+    pthread_rwlock_rdlock(&lim->table_lock);
+    struct weir_limit_table t = lim->table;
+    pthread_rwlock_unlock(&lim->table_lock);
+    return t;
+}
+
+void weir_limits_set_shedding(struct weir_limits *lim, struct weir_str deployment, bool shedding)
+{
+    uint64_t hash = weir_hash64(deployment.ptr, deployment.len, 0);
+    uint32_t n, i;
+
+    pthread_rwlock_wrlock(&lim->table_lock);
+    n = atomic_load(&lim->n_shedding);
+    for (i = 0; i < n && lim->shedding[i] != hash; i++)
+        ;
+    if (shedding && i == n && n < sizeof lim->shedding / sizeof *lim->shedding) {
+        lim->shedding[n] = hash;
+        atomic_store(&lim->n_shedding, n + 1);
+    } else if (!shedding && i < n) {
+        lim->shedding[i] = lim->shedding[n - 1];
+        atomic_store(&lim->n_shedding, n - 1);
+    }
+    pthread_rwlock_unlock(&lim->table_lock);
+}
+
+bool is_shedding(struct weir_limits *lim, uint64_t deployment)
+{
+    bool found = false;
+
+    if (atomic_load_explicit(&lim->n_shedding, memory_order_relaxed) == 0)
+        return false;
+    pthread_rwlock_rdlock(&lim->table_lock);
+    for (uint32_t i = 0; i < atomic_load(&lim->n_shedding); i++)
+        found = found || lim->shedding[i] == deployment;
+    pthread_rwlock_unlock(&lim->table_lock);
+    return found;
+}
+
+/* ---- lists by last change ---- */
+void change_remove(struct change_list *list, struct change *c)
+{
+    if (c->version == 0)
+        return;
+    *(c->newer ? &c->newer->older : &list->newest) = c->older;
+    *(c->older ? &c->older->newer : &list->oldest) = c->newer;
+    c->newer = c->older = NULL;
+    c->version = 0;
+}
+
+void key_touch(struct weir_limits *lim, struct shard *shard, struct limit_key *key)
+{
+    change_touch(lim, &shard->own, &key->change);
+    key->is_tail = false;
+}
+
+void change_touch(struct weir_limits *lim, struct change_list *list, struct change *c)
+{
+    change_remove(list, c);
+    c->version = atomic_fetch_add_explicit(&lim->version, 1, memory_order_relaxed) + 1;
+    c->older = list->newest;
+    *(list->newest ? &list->newest->newer : &list->oldest) = c;
+    list->newest = c;
+}
+
+/* ---- keys ---- */
+/* 56 bits: the shard's, by account, and 48 of both names. */
+uint64_t limit_key_id(struct weir_str account, struct weir_str deployment)
+{
+    uint64_t shard = weir_hash64(account.ptr, account.len, 1) & 0xff;
+    uint64_t names = weir_hash64(deployment.ptr, deployment.len, weir_hash64(account.ptr, account.len, 2));
+    return (shard << 48 | (names & (ID_MASK >> 8))) & ID_MASK;
+}
+
+struct shard *shard_of_id(struct weir_limits *lim, uint64_t id)
+{
+    return &lim->shards[(id >> 48) % SHARDS];
+}
+
+struct limit_key *key_find(struct shard *shard, uint64_t id)
+{
+    struct limit_key *key = shard->n_buckets ? shard->keys[id & (shard->n_buckets - 1)] : NULL;
+
+    while (key && key->id != id)
+        key = key->next;
+    return key;
+}
+
+static bool grow_keys(struct shard *shard)
+{
+    uint32_t n = shard->n_buckets ? shard->n_buckets * 2 : BUCKETS_FIRST;
+    struct limit_key **grown;
+
+    if (shard->n_keys < shard->n_buckets)
+        return true;
+    grown = weir_calloc(n, sizeof *grown);
+    if (!grown)
+        return shard->n_buckets > 0;
+    for (uint32_t b = 0; b < shard->n_buckets; b++)
+        while (shard->keys[b]) {
+            struct limit_key *key = shard->keys[b];
+            shard->keys[b] = key->next;
+            key->next = grown[key->id & (n - 1)];
+            grown[key->id & (n - 1)] = key;
+        }
+    weir_free(shard->keys);
+    shard->keys = grown;
+    shard->n_buckets = n;
+    return true;
+}
+
+struct limit_key *key_make(struct weir_limits *lim, struct shard *shard, uint64_t id, bool is_account,
+                           uint64_t now_ns)
+{
+    if (atomic_load_explicit(&lim->n_keys, memory_order_relaxed) >= lim->opts.keys_max || !grow_keys(shard))
+        return NULL;
+    struct limit_key *key = weir_alloc0(sizeof *key);
+    if (!key)
+        return NULL;
+    key->id = id;
+    key->is_account = is_account;
+    key->n_meters = is_account ? 1 : WEIR_ADAPTIVE;
+    key->n_levels = is_account ? 1 : LEVELS;
+    key->t_ns = key->demand_ns = key->busy_ns = now_ns;
+    key->window_slot = now_ns / WINDOW_SLOT_NS;
+    key->generation = atomic_fetch_add(&lim->generations, 1) + 1;
+    key->tokens_per_byte = 0.25;
+    struct limit_key **bucket = &shard->keys[id & (shard->n_buckets - 1)];
+    key->next = *bucket;
+    *bucket = key;
+    shard->n_keys++;
+    atomic_fetch_add(&lim->n_keys, 1);
+    return key;
+}
+
+void key_forget(struct weir_limits *lim, struct shard *shard, struct limit_key *key)
+{
+    struct limit_key **at = &shard->keys[key->id & (shard->n_buckets - 1)];
+
+    while (*at != key)
+        at = &(*at)->next;
+    *at = key->next;
+    change_remove(&shard->own, &key->change);
+    for (struct reg *reg = key->regs; reg; reg = reg->next)
+        change_remove(&shard->others, &reg->change);
+    free_key(key);
+    shard->n_keys--;
+    atomic_fetch_sub(&lim->n_keys, 1);
+}
+
+/* ---- holds ---- */
+static uint64_t call_hash(const uint8_t call_id[16])
+{
+    return weir_hash64(call_id, 16, 0);
+}
+
+static struct hold *find_hold(struct shard *shard, const uint8_t call_id[16])
+{
+    struct hold *hold =
+        shard->n_hold_buckets ? shard->holds[call_hash(call_id) & (shard->n_hold_buckets - 1)] : NULL;
+
+    while (hold && memcmp(hold->call_id, call_id, 16) != 0)
+        hold = hold->next;
+    return hold;
+}
+
+static bool grow_holds(struct shard *shard)
+{
+    uint32_t n = shard->n_hold_buckets ? shard->n_hold_buckets * 2 : BUCKETS_FIRST;
+    struct hold **grown;
+
+    if (shard->n_holds < shard->n_hold_buckets)
+        return true;
+    grown = weir_calloc(n, sizeof *grown);
+    if (!grown)
+        return shard->n_hold_buckets > 0;
+    for (uint32_t b = 0; b < shard->n_hold_buckets; b++)
+        while (shard->holds[b]) {
+            struct hold *hold = shard->holds[b];
+            uint64_t to = call_hash(hold->call_id) & (n - 1);
+            shard->holds[b] = hold->next;
+            hold->next = grown[to];
+            grown[to] = hold;
+        }
+    weir_free(shard->holds);
+    shard->holds = grown;
+    shard->n_hold_buckets = n;
+    return true;
+}
+
+static void free_hold(struct shard *shard, struct hold *hold)
+{
+    struct hold **at = &shard->holds[call_hash(hold->call_id) & (shard->n_hold_buckets - 1)];
+
+    while (*at != hold)
+        at = &(*at)->next;
+    *at = hold->next;
+    *(hold->sooner ? &hold->sooner->later : &shard->next_expiry) = hold->later;
+    *(hold->later ? &hold->later->sooner : &shard->last_expiry) = hold->sooner;
+    shard->n_holds--;
+    weir_free(hold);
+}
+
+static struct hold *add_hold(struct shard *shard, const uint8_t call_id[16], uint64_t expires_ns)
+{
+    struct hold *hold = grow_holds(shard) ? weir_alloc0(sizeof *hold) : NULL;
+
+    if (!hold)
+        return NULL;
+    memcpy(hold->call_id, call_id, 16);
+    hold->expires_ns = expires_ns;
+    struct hold **bucket = &shard->holds[call_hash(call_id) & (shard->n_hold_buckets - 1)];
+    hold->next = *bucket;
+    *bucket = hold;
+    hold->sooner = shard->last_expiry;
+    *(shard->last_expiry ? &shard->last_expiry->later : &shard->next_expiry) = hold;
+    shard->last_expiry = hold;
+    shard->n_holds++;
+    return hold;
+}
+
+/* ---- the decision ---- */
+static void estimate(const struct limit_key *key, const struct weir_limits_ask *ask, double ret[LEVELS])
+{
+    double output = key->mean_output > 0 ? key->mean_output : 256;
+
+    if (ask->max_tokens > 0 && ask->max_tokens < output)
+        output = ask->max_tokens;
+    ret[WEIR_METER_PROMPT] = ceil(ask->prompt_bytes * key->tokens_per_byte) + 1;
+    ret[WEIR_METER_UNCACHED] = ceil(ret[WEIR_METER_PROMPT] * (1 - key->hit_share));
+    ret[WEIR_METER_GENERATED] = ceil(output * ask->n);
+    ret[DAY] = ret[WEIR_METER_PROMPT] + ret[WEIR_METER_GENERATED];
+}
+
+static enum weir_meter meter_of(const struct limit_key *key, int i)
+{
+    return key->is_account ? WEIR_METER_REQUESTS : i == DAY ? WEIR_METER_DAY : (enum weir_meter)i;
+}
+
+static void note_demand(struct limit_key *key, const double estimates[LEVELS], uint64_t now_ns)
+{
+    double all = 0;
+
+    for (int i = 0; i < key->n_meters; i++) {
+        all += estimates[i];
+        key->mean[i] += (estimates[i] - key->mean[i]) * (key->mean[i] > 0 ? ESTIMATE_WEIGHT : 1);
+    }
+    key->demand = key_demand(key, now_ns) + all / DEMAND_TAU_S;
+    key->demand_ns = now_ns;
+}
+
+/* The first level that has no room for it; -1: all have. */
+static int find_full(struct weir_limits *lim, struct limit_key *key, const struct weir_limit_table *t,
+                     const double estimates[LEVELS], uint64_t now_ns)
+{
+    bool was_quiet = key_is_quiet(key, t, now_ns);
+
+    note_demand(key, estimates, now_ns);
+    key_cut_slice(lim, key, t, was_quiet, now_ns);
+    for (int i = 0; i < key->n_levels; i++) {
+        double in = key->level[i] + key_holds(key, i), burst = key_limit(key, t, i) * key->burst_s[i];
+        if (in + estimates[i] <= burst && estimates[i] <= key->slice[i])
+            continue;
+        /* Oversized: more than a bucket, or than one router's part of it, holds. */
+        if (in <= EPSILON && estimates[i] > 0 && key_may_take_last(lim, key, now_ns))
+            continue;
+        return i;
+    }
+    return -1;
+}
+
+static void fill_refusal(struct limit_key *key, const struct weir_limit_table *t, int i, double estimate_i,
+                         uint64_t now_ns, struct weir_limits_verdict *ret)
+{
+    double limit = key_limit(key, t, i), in = key->level[i] + key_holds(key, i),
+           burst = limit * key->burst_s[i];
+    double over = estimate_i <= burst ? in + estimate_i - burst : in;
+
+    ret->meter = meter_of(key, i);
+    ret->limit = i == DAY ? limit * SECONDS_A_DAY : limit * 60;
+    ret->used = in;
+    ret->burst = burst;
+    ret->estimate = estimate_i;
+    ret->wait_ns = over > 0 && limit > 0 ? (uint64_t)(over / limit * 1e9) : 0;
+    if (ret->wait_ns < WEIR_MS_NS) /* there is room, but it is another router's this round */
+        ret->wait_ns = ROUND_WAIT_NS;
+    key->refusal = *ret;
+    key->refusal_ns = now_ns;
+}
+
+static void fill_headers(struct limit_key *key, const struct weir_limit_table *t,
+                         struct weir_limits_verdict *ret)
+{
+    for (int i = 0; i < key->n_levels; i++) {
+        enum weir_meter m = meter_of(key, i);
+        double limit = key_limit(key, t, i), minute = i == DAY ? SECONDS_A_DAY : 60;
+        double left = limit * minute - (key->level[i] + key_holds(key, i)) * (minute / key->burst_s[i]);
+        ret->limits[m] = limit * minute;
+        ret->remaining[m] = left > 0 ? left : 0;
+    }
+}
+
+static void take(struct limit_key *key, const double estimates[LEVELS])
+{
+    for (int i = 0; i < key->n_levels; i++) {
+        key->held[i] += estimates[i];
+        key->slice[i] -= estimates[i];
+    }
+}
+
+static struct limit_key *ready_key(struct weir_limits *lim, struct shard *shard,
+                                   const struct weir_limits_ask *ask, bool is_account,
+                                   const struct weir_limit_table *t, uint64_t now_ns)
+{
+    uint64_t id = limit_key_id(ask->account, is_account ? (struct weir_str){ "", 0 } : ask->deployment);
+    struct limit_key *key = key_find(shard, id);
+
+    if (!key)
+        key = key_make(lim, shard, id, is_account, now_ns);
+    if (!key)
+        return NULL;
+    key_advance(key, t, now_ns);
+    if (!is_account && key->deployment == 0)
+        key->deployment = weir_hash64(ask->deployment.ptr, ask->deployment.len, 0);
+    key_set_numbers(key, t, ask->numbers);
+    return key;
+}
+
+static weir_err decide(struct weir_limits *lim, struct shard *shard, const struct weir_limits_ask *ask,
+                       const struct weir_limit_table *t, uint64_t now_ns, struct weir_limits_verdict *ret)
+{
+    struct limit_key *key = ready_key(lim, shard, ask, false, t, now_ns);
+    struct limit_key *account = ready_key(lim, shard, ask, true, t, now_ns);
+    double tokens[LEVELS], requests[LEVELS] = { ask->n };
+
+    ret->admitted = true;
+    if (!key || !account) { /* [L5] */
+        shard->stats.unmetered++;
+        return WEIR_OK;
+    }
+    if (find_hold(shard, ask->call_id)) {
+        shard->stats.duplicate++;
+        return WEIR_OK;
+    }
+    estimate(key, ask, tokens);
+    int full = find_full(lim, key, t, tokens, now_ns),
+        full_account = find_full(lim, account, t, requests, now_ns);
+    if (full_account >= 0)
+        fill_refusal(account, t, full_account, requests[0], now_ns, ret);
+    else if (full >= 0)
+        fill_refusal(key, t, full, tokens[full], now_ns, ret);
+    ret->over_limit = full >= 0 || full_account >= 0;
+    ret->admitted = !ret->over_limit || ask->numbers->legacy;
+    if (ret->over_limit)
+        key->refusal = *ret;
+    fill_headers(key, t, ret);
+    fill_headers(account, t, ret);
+    key_touch(lim, shard, key); /* demand is news, too */
+    key_touch(lim, shard, account);
+    if (!ret->admitted) { /* [L1] */
+        shard->stats.refused++;
+        ret->over_limit = false;
+        return WEIR_OK;
+    }
+    struct hold *hold = add_hold(shard, ask->call_id, now_ns + t->hold_ttl_s * 1000000000ull);
+    if (!hold)
+        return WEIR_NOMEM;
+    ret->wait_ns = 0;
+    hold->key = key;
+    hold->account = account;
+    hold->n = ask->n;
+    hold->n_prompt_bytes = ask->prompt_bytes;
+    memcpy(hold->held, tokens, sizeof hold->held);
+    hold->requests = requests[0];
+    take(key, tokens);
+    take(account, requests);
+    shard->stats.admitted++;
+    shard->stats.over_limit += ret->over_limit;
+    return WEIR_OK;
+}
+
+weir_err weir_limits_reserve(struct weir_limits *lim, const struct weir_limits_ask *ask, uint64_t now_ns,
+                             struct weir_limits_verdict *ret)
+{
+    struct shard *shard = shard_of_id(lim, limit_key_id(ask->account, ask->deployment));
+
+    *ret = (struct weir_limits_verdict){ .admitted = false };
+    pthread_rwlock_rdlock(&lim->table_lock); /* before a shard's */
+    pthread_mutex_lock(&shard->lock);
+    weir_err err = decide(lim, shard, ask, &lim->table, now_ns, ret);
+    pthread_mutex_unlock(&shard->lock);
+    pthread_rwlock_unlock(&lim->table_lock);
+    return err;
+}
+
+/* ---- charging ---- */
+static void use_own(struct limit_key *key, const struct weir_limit_table *t, int i, uint64_t n)
+{
+    if (n == 0)
+        return;
+    key_use(key, t, i, (double)n, 0);
+    key_note_use(key, i, (double)n);
+    key->used[i] += n; /* [L2] */
+}
+
+static void release(struct limit_key *key, double *held, int i, double n)
+{
+    if (n > *held)
+        n = *held;
+    *held -= n;
+    key->held[i] = key->held[i] > n ? key->held[i] - n : 0;
+}
+
+static void start_hold(struct hold *hold, const struct weir_limit_table *t, uint32_t prompt, uint32_t cached)
+{
+    struct limit_key *key = hold->key;
+
+    cached = cached < prompt ? cached : prompt;
+    hold->started = true;
+    hold->prompt = prompt;
+    hold->cached = cached;
+    release(key, &hold->held[WEIR_METER_PROMPT], WEIR_METER_PROMPT, INFINITY);
+    release(key, &hold->held[WEIR_METER_UNCACHED], WEIR_METER_UNCACHED, INFINITY);
+    release(key, &hold->held[DAY], DAY, hold->held[DAY] - hold->held[WEIR_METER_GENERATED]);
+    use_own(key, t, WEIR_METER_PROMPT, prompt);
+    use_own(key, t, WEIR_METER_UNCACHED, prompt - cached);
+    release(hold->account, &hold->requests, 0, INFINITY);
+    use_own(hold->account, t, 0, hold->n);
+    if (hold->n_prompt_bytes > 0)
+        key->tokens_per_byte +=
+            ((double)prompt / hold->n_prompt_bytes - key->tokens_per_byte) * ESTIMATE_WEIGHT;
+    if (prompt > 0)
+        key->hit_share += ((double)cached / prompt - key->hit_share) * ESTIMATE_WEIGHT;
+}
+
+static void charge_hold(struct hold *hold, const struct weir_limit_table *t, uint32_t n)
+{
+    release(hold->key, &hold->held[WEIR_METER_GENERATED], WEIR_METER_GENERATED, n);
+    release(hold->key, &hold->held[DAY], DAY, n);
+    use_own(hold->key, t, WEIR_METER_GENERATED, n);
+    hold->charged += n;
+}
+
+static void end_hold(struct weir_limits *lim, struct shard *shard, struct hold *hold)
+{
+    struct limit_key *key = hold->key;
+
+    for (int i = 0; i < LEVELS; i++)
+        release(key, &hold->held[i], i, INFINITY);
+    release(hold->account, &hold->requests, 0, INFINITY);
+    shard->stats.admitted_tokens[WEIR_METER_PROMPT] += hold->prompt;
+    shard->stats.admitted_tokens[WEIR_METER_UNCACHED] += hold->prompt - hold->cached;
+    shard->stats.admitted_tokens[WEIR_METER_GENERATED] += hold->charged;
+    key_touch(lim, shard, key);
+    key_touch(lim, shard, hold->account);
+    free_hold(shard, hold);
+}
+
+enum what { STARTED, CHARGE, SETTLE };
+struct usage {
+    uint32_t prompt, cached, generated;
+};
+
+static void settle(struct weir_limits *lim, struct shard *shard, struct hold *hold,
+                   const struct weir_limit_table *t, const struct usage *u)
+{
+    struct limit_key *key = hold->key;
+
+    if (!hold->started && (u->prompt > 0 || u->generated > 0))
+        start_hold(hold, t, u->prompt, u->cached);
+    if (u->generated > hold->charged)
+        charge_hold(hold, t, u->generated - hold->charged);
+    if (hold->started && hold->n > 0) {
+        double mean = (double)hold->charged / hold->n;
+        key->mean_output += (mean - key->mean_output) * (key->mean_output > 0 ? ESTIMATE_WEIGHT : 1);
+    }
+    end_hold(lim, shard, hold);
+}
+
+static void on_hold(struct weir_limits *lim, struct weir_str account, const uint8_t call_id[16],
+                    enum what what, const struct usage *u, uint64_t now_ns)
+{
+    struct shard *shard = shard_of_id(lim, limit_key_id(account, account));
+
+    pthread_rwlock_rdlock(&lim->table_lock);
+    pthread_mutex_lock(&shard->lock);
+    struct hold *hold = find_hold(shard, call_id);
+    if (hold) {
+        key_advance(hold->key, &lim->table, now_ns);
+        key_advance(hold->account, &lim->table, now_ns);
+        if (what == STARTED && !hold->started)
+            start_hold(hold, &lim->table, u->prompt, u->cached);
+        else if (what == CHARGE)
+            charge_hold(hold, &lim->table, u->generated);
+        key_touch(lim, shard, hold->key);
+        if (what == SETTLE)
+            settle(lim, shard, hold, &lim->table, u);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    pthread_rwlock_unlock(&lim->table_lock);
+}
+
+void weir_limits_started(struct weir_limits *lim, struct weir_str account, const uint8_t call_id[16],
+                         uint32_t prompt_tokens, uint32_t cached_tokens, uint64_t now_ns)
+{
+    struct usage u = { prompt_tokens, cached_tokens, 0 };
+    on_hold(lim, account, call_id, STARTED, &u, now_ns);
+}
+
+void weir_limits_charge(struct weir_limits *lim, struct weir_str account, const uint8_t call_id[16],
+                        uint32_t n_tokens, uint64_t now_ns)
+{
+    struct usage u = { 0, 0, n_tokens };
+    on_hold(lim, account, call_id, CHARGE, &u, now_ns);
+}
+
+void weir_limits_settle(struct weir_limits *lim, struct weir_str account, const uint8_t call_id[16],
+                        uint32_t prompt_tokens, uint32_t cached_tokens, uint32_t generated_tokens,
+                        uint64_t now_ns)
+{
+    struct usage u = { prompt_tokens, cached_tokens, generated_tokens };
+    on_hold(lim, account, call_id, SETTLE, &u, now_ns);
+}
+
+/* ---- housekeeping ---- */
+/* [L3] Nobody knows what became of it: it counts as used. */
+static void expire_holds(struct weir_limits *lim, struct shard *shard, const struct weir_limit_table *t,
+                         uint64_t now_ns)
+{
+    struct hold *hold;
+
+    while ((hold = shard->next_expiry) != NULL && hold->expires_ns <= now_ns) {
+        struct usage u = { (uint32_t)hold->held[WEIR_METER_PROMPT], 0,
+                           hold->charged + (uint32_t)hold->held[WEIR_METER_GENERATED] };
+        if (!hold->started)
+            u.cached = u.prompt - (uint32_t)fmin(hold->held[WEIR_METER_UNCACHED], u.prompt);
+        key_advance(hold->key, t, now_ns);
+        key_advance(hold->account, t, now_ns);
+        shard->stats.expired++;
+        settle(lim, shard, hold, t, &u);
+    }
+}
+
+static bool is_at_rest(const struct limit_key *key, const struct weir_limit_table *t, uint64_t now_ns)
+{
+    uint64_t rest_ns = t->key_rest_s * 1000000000ull;
+
+    if (now_ns < key->demand_ns + rest_ns)
+        return false;
+    for (int i = 0; i < key->n_levels; i++)
+        if (key->level[i] > 1 || key->held[i] > EPSILON || (i < WEIR_ADAPTIVE && key->clock_s[i] > 0))
+            return false;
+    /* Others forget theirs first: what they still tell must find its predecessor here. */
+    for (const struct reg *reg = key->regs; reg; reg = reg->next)
+        if (now_ns < reg->moved_ns + 2 * rest_ns)
+            return false;
+    return true;
+}
+
+static void sweep_key(struct weir_limits *lim, struct shard *shard, struct limit_key *key,
+                      const struct weir_limit_table *t, uint64_t now_ns)
+{
+    double dt = (double)(now_ns - (key->clock_ns ? key->clock_ns : now_ns)) * NS;
+
+    key_advance(key, t, now_ns);
+    key_sum_registers(lim, key);
+    key->clock_ns = now_ns;
+    if (key_is_owned(lim, key, NULL)) {
+        double before[WEIR_ADAPTIVE];
+        memcpy(before, key->clock_s, sizeof before);
+        key_run_clock(key, t, dt, is_shedding(lim, key->deployment));
+        bool is_news = false;
+        for (int i = 0; i < key->n_meters; i++)
+            is_news = is_news || (uint64_t)key->clock_s[i] != (uint64_t)before[i];
+        if (is_news) {
+            shard->page_version++;
+            key_touch(lim, shard, key);
+            key->clock_change = key->change.version;
+        }
+    }
+    if (is_at_rest(key, t, now_ns))
+        key_forget(lim, shard, key);
+}
+
+void weir_limits_sweep(struct weir_limits *lim, uint64_t now_ns)
+{
+    struct weir_limit_table t = table_now(lim);
+
+    for (int k = 0; k < SWEEP_SHARDS; k++) {
+        struct shard *shard = &lim->shards[lim->sweep_at++ % SHARDS];
+        pthread_mutex_lock(&shard->lock);
+        expire_holds(lim, shard, &t, now_ns);
+        for (uint32_t b = 0; b < shard->n_buckets; b++)
+            for (struct limit_key *key = shard->keys[b], *next; key; key = next) {
+                next = key->next;
+                sweep_key(lim, shard, key, &t, now_ns);
+            }
+        pthread_mutex_unlock(&shard->lock);
+    }
+}

@@ -1,0 +1,341 @@
+/* register.c - what routers tell each other of a key: coming in, and going out.
+ *
+ *   [R1] A register is taken over whole when it is newer: (generation, tick of the origin). So frames may come twice, late, in any
+ *        order, or over others: the result is the same.
+ *   [R2] Each token that was told is in the level once: an increase over what was known, less what was believed meanwhile.
+ *   [R3] What an origin had counted before we first heard of it is in the level that came with a full frame; never added up over
+ *        several senders, whose levels all contain it. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "router/limits/limits_int.h"
+
+#define NS 1e-9
+#define RATE_WEIGHT 0.5
+#define GAP_MIN_S 0.02
+#define GAP_MAX_S 3600.0
+
+uint64_t limits_version(struct weir_limits *lim)
+{
+    return atomic_load(&lim->version);
+}
+
+void limits_set_round(struct weir_limits *lim, uint64_t round)
+{
+    atomic_store(&lim->round, round);
+}
+
+/* The place of a router in lim->origins; -1: there is no more room. Under the origins' lock. */
+static int origin_place(struct weir_limits *lim, uint64_t id)
+{
+    uint32_t i;
+
+    for (i = 0; i < lim->n_origins; i++)
+        if (lim->origins[i].id == id)
+            return (int)i;
+    if (i == ORIGINS_MAX)
+        return -1;
+    lim->origins[i] = (struct origin){ .id = id };
+    lim->n_origins++;
+    return (int)i;
+}
+
+void limits_set_live(struct weir_limits *lim, const uint64_t *origins, uint32_t n, uint64_t now_ns)
+{
+    pthread_mutex_lock(&lim->origins_lock);
+    for (uint32_t i = 0; i < lim->n_origins; i++)
+        lim->origins[i].live = false;
+    for (uint32_t i = 0; i < n; i++) {
+        int place = origin_place(lim, origins[i]);
+        if (place >= 0) {
+            lim->origins[place].live = true;
+            if (lim->origins[place].heard_ns == 0)
+                lim->origins[place].heard_ns = now_ns;
+        }
+    }
+    atomic_store(&lim->n_live, n + 1);
+    pthread_mutex_unlock(&lim->origins_lock);
+}
+
+/* ---- coming in ---- */
+static struct reg *reg_of(struct limit_key *key, uint32_t origin)
+{
+    struct reg *reg = key->regs;
+
+    while (reg && reg->origin != origin)
+        reg = reg->next;
+    return reg;
+}
+
+static struct reg *reg_make(struct limit_key *key, uint32_t origin, uint64_t now_ns)
+{
+    struct reg *reg = weir_alloc0(sizeof *reg);
+
+    if (!reg)
+        return NULL;
+    reg->key = key;
+    reg->origin = origin;
+    reg->heard_ns = reg->moved_ns = now_ns;
+    memcpy(reg->flow, key->flow, sizeof reg->flow);
+    reg->next = key->regs;
+    key->regs = reg;
+    return reg;
+}
+
+static bool is_newer(const struct reg *reg, const struct reg_news *news)
+{
+    if (news->generation != reg->generation)
+        return news->generation > reg->generation;
+    return news->seq > reg->seq;
+}
+
+/* [R2] One meter of a register that was known. */
+static void add_increase(struct limit_key *key, const struct weir_limit_table *t, struct reg *reg, int i,
+                         uint64_t used, bool same_generation, double gap_s)
+{
+    uint64_t before = same_generation ? reg->used[i] : 0, increase = used > before ? used - before : 0;
+    double believed = reg->rate[i] * (key->flow[i] - reg->flow[i]);
+
+    key_use(key, t, i, (double)increase - believed, gap_s);
+    key_note_use(key, i, (double)increase);
+    double rate = (double)increase / gap_s;
+    reg->rate[i] = increase == 0 ? 0 : reg->rate[i] + (rate - reg->rate[i]) * RATE_WEIGHT;
+}
+
+static void take_clock(struct weir_limits *lim, struct limit_key *key, uint64_t origin,
+                       const struct reg_news *news)
+{
+    uint64_t owner = 0;
+
+    for (int i = 0; i < key->n_meters; i++)
+        key->told_limit[i] = news->limit_s[i];
+    if (key->n_levels > DAY && key->told_limit[DAY] == 0)
+        key->told_limit[DAY] = 1e12 / SECONDS_A_DAY;
+    /* Of whoever tells first: a router that starts knows nothing; afterwards of the owner alone. */
+    bool owned = key_is_owned(lim, key, &owner);
+    if (!key->told_clock) {
+        for (int i = 0; i < key->n_meters; i++)
+            key->clock_s[i] = news->clock_s[i] > key->clock_s[i] ? news->clock_s[i] : key->clock_s[i];
+        key->told_clock = true;
+    } else if (!owned && (!key->has_numbers || owner == origin)) {
+        memcpy(key->clock_s, news->clock_s, sizeof key->clock_s);
+    }
+}
+
+/* [R3] */
+static void take_level(struct limit_key *key, const struct reg_news *news)
+{
+    for (int i = 0; i < key->n_levels; i++)
+        if (news->level[i] > key->level[i]) {
+            key->level[i] = news->level[i];
+            key->empty_ns[i] = UINT64_MAX;
+        }
+}
+
+static void apply(struct weir_limits *lim, struct limit_key *key, struct reg *reg, bool known,
+                  const struct reg_news *news, const struct weir_limit_table *t, uint64_t now_ns)
+{
+    bool same = known && reg->generation == news->generation;
+    double gap = known && news->origin_ms > reg->origin_ms ? (double)(news->origin_ms - reg->origin_ms) * 1e-3
+                                                           : GAP_MIN_S;
+
+    gap = gap < GAP_MIN_S ? GAP_MIN_S : gap > GAP_MAX_S ? GAP_MAX_S : gap;
+    bool moved = !same;
+    for (int i = 0; i < key->n_meters; i++) {
+        moved = moved || reg->used[i] != news->used[i] || reg->held[i] != news->held[i];
+        if (known || !news->full)
+            add_increase(key, t, reg, i, news->used[i], same, gap);
+        reg->used[i] = news->used[i];
+        reg->held[i] = news->held[i];
+    }
+    if (!known && news->full)
+        take_level(key, news);
+    memcpy(reg->flow, key->flow, sizeof reg->flow);
+    reg->generation = news->generation;
+    reg->seq = news->seq;
+    reg->origin_ms = news->origin_ms;
+    reg->demand = news->demand;
+    reg->heard_ns = now_ns;
+    if (moved)
+        reg->moved_ns = now_ns;
+    key_sum_registers(lim, key);
+    if (news->has_clock)
+        take_clock(lim, key, lim->origins[reg->origin].id, news);
+}
+
+static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t origin,
+                         const struct reg_news *news, uint64_t now_ns)
+{
+    struct limit_key *key = key_find(shard, news->key);
+
+    if (!key) {
+        key = key_make(lim, shard, news->key, news->is_account, now_ns);
+        if (!key)
+            return false;
+        for (int i = 0; i < LEVELS; i++)
+            key->told_limit[i] = lim->table.start[i < WEIR_ADAPTIVE ? i : 0] / 60;
+        key->demand_ns = now_ns;
+    }
+    if (key->is_account != news->is_account)
+        return false;
+    struct reg *reg = reg_of(key, origin);
+    bool known = reg != NULL;
+    if (known && !is_newer(reg, news)) /* [R1] */
+        return false;
+    if (!known && !(reg = reg_make(key, origin, now_ns)))
+        return false;
+    key_advance(key, &lim->table, now_ns);
+    apply(lim, key, reg, known, news, &lim->table, now_ns);
+    change_touch(lim, &shard->others, &reg->change);
+    return true;
+}
+
+bool register_apply(struct weir_limits *lim, uint64_t origin, const struct reg_news *news, uint64_t now_ns)
+{
+    struct shard *shard = shard_of_id(lim, news->key);
+    int place;
+
+    if (origin == lim->opts.self)
+        return false;
+    pthread_mutex_lock(&lim->origins_lock);
+    place = origin_place(lim, origin);
+    if (place >= 0)
+        lim->origins[place].heard_ns = now_ns;
+    pthread_mutex_unlock(&lim->origins_lock);
+    if (place < 0)
+        return false;
+    pthread_rwlock_rdlock(&lim->table_lock);
+    pthread_mutex_lock(&shard->lock);
+    bool applied = apply_locked(lim, shard, (uint32_t)place, news, now_ns);
+    pthread_mutex_unlock(&shard->lock);
+    pthread_rwlock_unlock(&lim->table_lock);
+    return applied;
+}
+
+/* ---- going out ---- */
+void registers_add_tails(struct weir_limits *lim, uint64_t after, uint64_t until)
+{
+    for (int i = 0; i < SHARDS; i++) {
+        struct shard *shard = &lim->shards[i];
+        pthread_mutex_lock(&shard->lock);
+        for (struct change *c = shard->own.newest, *older; c && c->version > after; c = older) {
+            struct limit_key *key = (struct limit_key *)c;
+            older = c->older;
+            if (c->version > until || key->is_tail)
+                continue;
+            change_touch(lim, &shard->own, c);
+            key->is_tail = true;
+        }
+        pthread_mutex_unlock(&shard->lock);
+    }
+}
+
+static void fill_own(struct weir_limits *lim, struct limit_key *key, const struct register_walk *walk,
+                     uint64_t now_ns, struct reg_news *ret)
+{
+    *ret = (struct reg_news){
+        .key = key->id, .generation = key->generation, .is_account = key->is_account, .full = walk->full
+    };
+    key_advance(key, &lim->table, now_ns);
+    ret->demand = key_demand(key, now_ns);
+    for (int i = 0; i < key->n_meters; i++) {
+        ret->used[i] = key->used[i];
+        ret->held[i] = (uint64_t)key->held[i];
+    }
+    memcpy(ret->level, key->level, sizeof ret->level);
+    ret->has_clock = walk->full || (key->clock_change > walk->after && key_is_owned(lim, key, NULL));
+    for (int i = 0; ret->has_clock && i < key->n_meters; i++) {
+        ret->clock_s[i] = key->clock_s[i];
+        ret->limit_s[i] = key_limit(key, &lim->table, i);
+    }
+}
+
+static bool walk_changes(struct weir_limits *lim, struct shard *shard, struct register_walk *walk,
+                         uint64_t now_ns, bool (*fn)(void *ctx, const struct reg_news *news), void *ctx)
+{
+    uint64_t from = walk->at > walk->after ? walk->at : walk->after;
+    struct change *c = shard->own.newest;
+    struct reg_news news;
+
+    while (c && c->version > from && c->older && c->older->version > from)
+        c = c->older;
+    for (; c && c->version <= walk->until; c = c->newer) {
+        if (c->version <= from)
+            continue;
+        fill_own(lim, (struct limit_key *)c, walk, now_ns, &news);
+        if (!fn(ctx, &news))
+            return false;
+        walk->at = c->version;
+    }
+    return true;
+}
+
+/* A bucket's keys are told together or again. */
+static bool walk_all(struct weir_limits *lim, struct shard *shard, struct register_walk *walk,
+                     uint64_t now_ns, bool (*fn)(void *ctx, const struct reg_news *news), void *ctx)
+{
+    struct reg_news news;
+
+    for (; walk->at < shard->n_buckets; walk->at++)
+        for (struct limit_key *key = shard->keys[walk->at]; key; key = key->next) {
+            fill_own(lim, key, walk, now_ns, &news);
+            if (!fn(ctx, &news))
+                return false;
+        }
+    return true;
+}
+
+bool registers_walk_own(struct weir_limits *lim, struct register_walk *walk, uint64_t now_ns,
+                        bool (*fn)(void *ctx, const struct reg_news *news), void *ctx)
+{
+    bool more = true;
+
+    pthread_rwlock_rdlock(&lim->table_lock);
+    while (more && walk->shard < SHARDS) {
+        struct shard *shard = &lim->shards[walk->shard];
+        pthread_mutex_lock(&shard->lock);
+        more = (walk->full ? walk_all : walk_changes)(lim, shard, walk, now_ns, fn, ctx);
+        pthread_mutex_unlock(&shard->lock);
+        if (more) {
+            walk->shard++;
+            walk->at = 0;
+        }
+    }
+    pthread_rwlock_unlock(&lim->table_lock);
+    return more;
+}
+
+static void fill_other(const struct reg *reg, struct reg_news *ret)
+{
+    *ret = (struct reg_news){ .key = reg->key->id,
+                              .seq = reg->seq,
+                              .origin_ms = reg->origin_ms,
+                              .generation = reg->generation,
+                              .is_account = reg->key->is_account,
+                              .demand = reg->demand };
+    memcpy(ret->used, reg->used, sizeof ret->used);
+    memcpy(ret->held, reg->held, sizeof ret->held);
+}
+
+void registers_each_other(struct weir_limits *lim, uint64_t after, uint64_t until,
+                          bool (*fn)(void *ctx, uint64_t origin, const struct reg_news *news), void *ctx)
+{
+    struct reg_news news;
+    bool more = true;
+
+    for (int i = 0; i < SHARDS && more; i++) {
+        struct shard *shard = &lim->shards[i];
+        pthread_mutex_lock(&shard->lock);
+        struct change *c = shard->others.newest;
+        while (c && c->older && c->older->version > after)
+            c = c->older;
+        for (; c && more && c->version <= until; c = c->newer) {
+            const struct reg *reg = (const struct reg *)c;
+            if (c->version <= after)
+                continue;
+            fill_other(reg, &news);
+            more = fn(ctx, lim->origins[reg->origin].id, &news);
+        }
+        pthread_mutex_unlock(&shard->lock);
+    }
+}
