@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import grpc
 import openai
 import pytest
 
@@ -134,6 +135,23 @@ def test_turns_with_calls_and_results(api):
     assert json.dumps(TOOLS[0]["function"]["parameters"]) in prompt
     none = ask(api, tool_choice="none", max_tokens=1, extra_body={"raw_output": True}).choices[0]
     assert "get_weather" not in none.raw_output["prompt_fragments"][0]
+
+
+def test_calls_over_grpc_are_the_same(tool_fleet, api, stubs):
+    pb, pb_grpc = stubs
+    request = pb.GenerateRequest(
+        model="demo", max_tokens=120, seed=4, temperature=1.0, tool_choice=pb.TOOL_CHOICE_NAMED, tool_name="get_weather",
+        chat=pb.Chat(messages=[pb.Message(**MESSAGES[0])]),
+        tools=[pb.Tool(name=f["name"], description=f.get("description", ""), parameters=json.dumps(f["parameters"]))
+               for f in (t["function"] for t in TOOLS)])
+    key = (("authorization", f"Bearer {tool_fleet.api_key}"),)
+    with grpc.insecure_channel(tool_fleet.routers[0]["grpc"]) as channel:
+        events = list(pb_grpc.InferenceStub(channel).Generate(request, metadata=key, timeout=30))
+    pieces = [c for e in events if e.WhichOneof("event") == "delta" for c in e.delta.tool_calls]
+    assert pieces[0].id and pieces[0].name == "get_weather" and not any(c.id or c.name for c in pieces[1:])
+    assert [e.finished.reason for e in events if e.WhichOneof("event") == "finished"] == [pb.FINISH_TOOL_CALLS]
+    rest = ask(api, tool_choice={"type": "function", "function": {"name": "get_weather"}}, seed=4).choices[0]
+    assert "".join(c.arguments for c in pieces) == rest.message.tool_calls[0].function.arguments
 
 
 def test_the_older_shape(tool_fleet):
