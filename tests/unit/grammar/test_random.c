@@ -182,6 +182,43 @@ static bool matches(const struct grammar *g, struct weir_str text)
     return ends_of(g, g->rules[0], text, 1) >> text.len & 1;
 }
 
+/* ---- texts of the grammar, made without it ---- */
+
+/* False: too deep, or a class of nothing. */
+static bool derive(const struct grammar *g, int i, uint64_t *seed, int depth, struct weir_buf *out)
+{
+    const struct node *x = &g->nodes[i];
+    bool ok = depth > 0 && weir_buf_len(out) <= TEXT_MAX;
+
+    if (!ok)
+        return false;
+    switch (x->kind) {
+    case LITERAL:
+        weir_buf_adds(out, x->text);
+        return true;
+    case CLASS:
+        for (int tries = 0; tries < 12; tries++) {
+            const char *c = alphabet[pick(seed, 4)];
+            if ((strstr(x->text, c) != NULL) == x->negate)
+                continue;
+            weir_buf_adds(out, c);
+            return true;
+        }
+        return false;
+    case CAT:
+        return derive(g, x->a, seed, depth - 1, out) && derive(g, x->b, seed, depth - 1, out);
+    case ALT:
+        return derive(g, pick(seed, 2) ? x->a : x->b, seed, depth - 1, out);
+    case REPEAT:
+        for (uint32_t n = (uint32_t)x->min + pick(seed, x->max < 0 ? 3 : (uint32_t)(x->max - x->min) + 1);
+             ok && n > 0; n--)
+            ok = derive(g, x->a, seed, depth - 1, out);
+        return ok;
+    default:
+        return derive(g, g->rules[x->a], seed, depth - 1, out);
+    }
+}
+
 /* ---- the test ---- */
 
 static void check_text(const struct grammar *g, struct weir_grammar *compiled, const char *source,
@@ -202,6 +239,11 @@ static void check_grammar(const struct grammar *g, struct weir_grammar *compiled
         for (uint32_t n = pick(seed, 9); n > 0; n--)
             weir_buf_adds(&text, alphabet[pick(seed, 4)]);
         check_text(g, compiled, source, weir_str(weir_buf_cstr(&text)));
+    }
+    for (int k = 0; k < 40; k++) {
+        weir_buf_clear(&text);
+        if (derive(g, g->rules[0], seed, 24, &text))
+            check_text(g, compiled, source, weir_str(weir_buf_cstr(&text)));
     }
     for (int k = 0; k < 3; k++)
         if (walk(compiled, seed, 8, &text)) {
