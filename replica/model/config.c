@@ -415,7 +415,8 @@ static void read_generation(struct weir_json *j, struct weir_str key, void *into
         weir_json_skip(j);
 }
 
-weir_err model_config_load(const char *dir, struct model_config *ret, struct weir_why *why)
+weir_err model_config_parse(struct weir_str config, struct weir_str generation, struct model_config *ret,
+                            struct weir_why *why)
 {
     struct model_config c = { .rope = { .beta_fast = NAN,
                                         .beta_slow = NAN,
@@ -440,24 +441,32 @@ weir_err model_config_load(const char *dir, struct model_config *ret, struct wei
                                    .mscale = NAN,
                                    .mscale_all_dim = NAN,
                                    .attention_factor = NAN } };
-    char *text = NULL;
-    size_t len = 0;
-    weir_err err = model_read_file(dir, "config.json", CONFIG_BYTES_MAX, &text, &len, why);
+    weir_err err = parse("config.json", config.ptr, config.len, read_member, &r, why);
 
-    if (err != WEIR_OK)
-        return err;
-    err = parse("config.json", text, len, read_member, &r, why);
-    weir_free(text);
-    if (err == WEIR_OK &&
-        model_read_file(dir, "generation_config.json", CONFIG_BYTES_MAX, &text, &len, NULL) == WEIR_OK) {
-        err = parse("generation_config.json", text, len, read_generation, &c, why);
-        weir_free(text);
-    }
+    if (err == WEIR_OK && generation.len)
+        err = parse("generation_config.json", generation.ptr, generation.len, read_generation, &c, why);
     if (err == WEIR_OK)
         err = family_apply(&r.said, &c, why);
     if (err == WEIR_OK)
         err = check_shapes(&c, why);
     if (err == WEIR_OK)
         *ret = c;
+    return err;
+}
+
+weir_err model_config_load(const char *dir, struct model_config *ret, struct weir_why *why)
+{
+    char *config = NULL, *generation = NULL;
+    size_t n_config = 0, n_generation = 0;
+    weir_err err = model_read_file(dir, "config.json", CONFIG_BYTES_MAX, &config, &n_config, why);
+
+    if (err != WEIR_OK)
+        return err;
+    err = model_read_file(dir, "generation_config.json", CONFIG_BYTES_MAX, &generation, &n_generation, why);
+    if (err == WEIR_OK || err == WEIR_IO) /* there need not be one */
+        err = model_config_parse((struct weir_str){ config, n_config },
+                                 (struct weir_str){ generation, n_generation }, ret, why);
+    weir_free(config);
+    weir_free(generation);
     return err;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #define MODEL_EOS_MAX 16
@@ -60,6 +61,10 @@ struct model_config {
 /* WEIR_IO: no config.json. WEIR_CORRUPT: malformed, or a shape that can't be. WEIR_UNIMPLEMENTED: a family or a feature
  * we don't have; `why` names it. */
 WEIR_MUST_CHECK weir_err model_config_load(const char *dir, struct model_config *ret, struct weir_why *why);
+
+/* The same from texts; an empty `generation`: there is none. */
+WEIR_MUST_CHECK weir_err model_config_parse(struct weir_str config, struct weir_str generation,
+                                            struct model_config *ret, struct weir_why *why);
 
 /* The whole of a file, NUL-terminated, at most `max` bytes; weir_free it. WEIR_IO, WEIR_CORRUPT (larger), WEIR_NOMEM. */
 WEIR_MUST_CHECK weir_err model_read_file(const char *dir, const char *name, size_t max, char **ret,

@@ -12,6 +12,9 @@
 #include "replica/model/config_int.h"
 #include "replica/model/rope.h"
 
+#define FACTOR_MAX 1e6 /* of rotary factors: any further and the angles are no numbers */
+#define FACTOR_MIN 1e-3
+#define THETA_MAX 1e15
 #define WINDOW_LAYERS_DEFAULT 28 /* Qwen: those from here on slide */
 
 enum window_rule {
@@ -112,7 +115,7 @@ static weir_err apply_sizes(const struct row *row, const struct config_said *sai
     if (said->d_head == SAID_NOTHING && row->d_head)
         c->d_head = row->d_head;
     c->rms_eps = (float)(isnan(said->rms_eps) ? row->rms_eps : said->rms_eps);
-    if (!(c->rms_eps > 0))
+    if (!(c->rms_eps > 0 && isfinite(c->rms_eps)))
         return weir_fail_param(why, "rms_norm_eps", WEIR_CORRUPT,
                                "config.json: rms_norm_eps must be above 0");
     return WEIR_OK;
@@ -173,9 +176,15 @@ static weir_err refuse_rope(struct weir_why *why, const char *what)
     return weir_fail_param(why, "rope_scaling", WEIR_CORRUPT, "config.json: rope_scaling: %s", what);
 }
 
+static bool is_factor(double x)
+{
+    return x >= FACTOR_MIN && x <= FACTOR_MAX; /* false for NaN */
+}
+
 static weir_err apply_llama3(struct model_rope *rope, struct weir_why *why)
 {
-    if (!(rope->factor > 0 && rope->low_freq_factor > 0 && rope->high_freq_factor > rope->low_freq_factor))
+    if (!is_factor(rope->factor) || !is_factor(rope->low_freq_factor) || !is_factor(rope->high_freq_factor) ||
+        rope->high_freq_factor <= rope->low_freq_factor)
         return refuse_rope(why, "a llama3 factor is missing or out of order");
     return WEIR_OK;
 }
@@ -187,11 +196,12 @@ static weir_err apply_yarn(const struct config_said *said, const struct model_co
         rope->factor = (double)c->n_context / rope->original_context;
     rope->beta_fast = rope->beta_fast != 0 && !isnan(rope->beta_fast) ? rope->beta_fast : 32;
     rope->beta_slow = rope->beta_slow != 0 && !isnan(rope->beta_slow) ? rope->beta_slow : 1;
-    if (!(rope->factor > 0 && rope->beta_slow > 0 && rope->beta_fast > rope->beta_slow && rope->theta > 1))
-        return refuse_rope(why, "a yarn factor is missing or out of order");
     rope->attention_factor = isnan(said->attention_factor)
                                  ? rope_yarn_attention(rope->factor, said->mscale, said->mscale_all_dim)
                                  : said->attention_factor;
+    if (!is_factor(rope->factor) || !is_factor(rope->beta_slow) || !is_factor(rope->beta_fast) ||
+        !is_factor(rope->attention_factor) || rope->beta_fast <= rope->beta_slow || rope->theta <= 1)
+        return refuse_rope(why, "a yarn factor is missing or out of order");
     return WEIR_OK;
 }
 
@@ -224,10 +234,11 @@ static weir_err apply_rope(const struct row *row, const struct config_said *said
     rope->original_context = said->original_context         ? said->original_context
                              : said->original_context_inner ? said->original_context_inner
                                                             : c->n_context;
-    if (!(rope->theta > 0))
-        return weir_fail_param(why, "rope_theta", WEIR_CORRUPT, "config.json: rope_theta must be above 0");
-    if (rope->kind == MODEL_ROPE_LINEAR && !(rope->factor > 0))
-        return refuse_rope(why, "the factor is missing or not above 0");
+    if (!(rope->theta > 0 && rope->theta <= THETA_MAX))
+        return weir_fail_param(why, "rope_theta", WEIR_CORRUPT,
+                               "config.json: rope_theta must be above 0 and at most %g", THETA_MAX);
+    if (rope->kind == MODEL_ROPE_LINEAR && !is_factor(rope->factor))
+        return refuse_rope(why, "the factor is missing or out of range");
     if (rope->kind == MODEL_ROPE_LLAMA3)
         return apply_llama3(rope, why);
     return rope->kind == MODEL_ROPE_YARN ? apply_yarn(said, c, rope, why) : WEIR_OK;
