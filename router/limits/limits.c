@@ -13,6 +13,7 @@
 #define NS 1e-9
 #define EPSILON 1e-6 /* a bucket with less in it is empty */
 #define ESTIMATE_WEIGHT 0.1
+#define OUTPUT_FIRST 256 /* tokens expected of a key that nothing is known of */
 #define SWEEP_SHARDS 8
 #define ID_MASK ((1ull << 56) - 1)
 
@@ -308,12 +309,16 @@ static struct hold *add_hold(struct shard *shard, const uint8_t call_id[16], uin
 /* ---- the decision ---- */
 static void estimate(const struct limit_key *key, const struct weir_limits_ask *ask, double ret[LEVELS])
 {
-    double output = key->mean_output > 0 ? key->mean_output : 256;
+    double output = ask->expect_output     ? ask->expect_output
+                    : key->mean_output > 0 ? key->mean_output
+                                           : OUTPUT_FIRST;
 
     if (ask->max_tokens > 0 && ask->max_tokens < output)
         output = ask->max_tokens;
     ret[WEIR_METER_PROMPT] = ceil(ask->prompt_bytes * key->tokens_per_byte) + 1;
     ret[WEIR_METER_UNCACHED] = ceil(ret[WEIR_METER_PROMPT] * (1 - key->hit_share));
+    if (ask->expect_uncached && ask->expect_uncached < ret[WEIR_METER_PROMPT])
+        ret[WEIR_METER_UNCACHED] = ask->expect_uncached;
     ret[WEIR_METER_GENERATED] = ceil(output * ask->n);
     ret[DAY] = ret[WEIR_METER_PROMPT] + ret[WEIR_METER_GENERATED];
 }

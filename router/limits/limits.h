@@ -89,6 +89,8 @@ struct weir_limits_ask {
     uint32_t prompt_bytes;  /* of the messages; tokens are estimated by what the key has seen */
     uint32_t max_tokens;    /* per completion; 0 = not said */
     uint32_t n;             /* completions */
+    /* What the caller knows better than the key's running means; 0 = they decide. Output: per completion. */
+    uint32_t expect_uncached, expect_output;
 };
 
 struct weir_limits_verdict {

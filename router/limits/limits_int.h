@@ -48,7 +48,7 @@ struct reg {
     uint64_t used[WEIR_ADAPTIVE], held[WEIR_ADAPTIVE];
     uint64_t origin_ms;                              /* the origin's clock */
     double rate[WEIR_ADAPTIVE], flow[WEIR_ADAPTIVE]; /* a second; key->flow when last heard */
-    double demand;
+    double demand, held_rate[WEIR_ADAPTIVE]; /* held_rate: holds that came, a second; 0 when they fell */
     uint64_t heard_ns;
     uint64_t moved_ns; /* used or held last changed */
 };

@@ -145,6 +145,8 @@ static void apply(struct weir_limits *lim, struct limit_key *key, struct reg *re
         moved = moved || reg->used[i] != news->used[i] || reg->held[i] != news->held[i];
         if (known || !news->full)
             add_increase(key, t, reg, i, news->used[i], same, gap);
+        reg->held_rate[i] =
+            same && news->held[i] > reg->held[i] ? (double)(news->held[i] - reg->held[i]) / gap : 0;
         reg->used[i] = news->used[i];
         reg->held[i] = news->held[i];
     }

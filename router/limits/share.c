@@ -15,6 +15,7 @@
 
 #define LOT_ROUNDS 5
 #define YOUNG_ROUNDS 3
+#define EXPECT_MAX_S 1.0
 #define QUIET_SHARE 0.02 /* of the limit */
 #define DEMAND_MIN 1.0   /* tokens a second: a router that was asked nothing yet has a say */
 
@@ -59,6 +60,21 @@ bool key_is_quiet(const struct limit_key *key, const struct weir_limit_table *t,
     return key->slice_until == 0 || key_demand(key, now_ns) + key->others_demand < QUIET_SHARE * limit;
 }
 
+/* What others have reserved since they were heard, at the pace of before. */
+static void expect_holds(struct weir_limits *lim, const struct limit_key *key, uint64_t now_ns,
+                         double ret[LEVELS])
+{
+    for (const struct reg *reg = key->regs; reg; reg = reg->next) {
+        double since = (double)(now_ns - reg->heard_ns) * 1e-9;
+        if (!lim->origins[reg->origin].live || since > EXPECT_MAX_S)
+            continue;
+        for (int i = 0; i < key->n_meters; i++)
+            ret[i] += reg->held_rate[i] * since;
+    }
+    if (key->n_levels > DAY)
+        ret[DAY] = ret[WEIR_METER_PROMPT] + ret[WEIR_METER_GENERATED];
+}
+
 void key_cut_slice(struct weir_limits *lim, struct limit_key *key, const struct weir_limit_table *t,
                    bool was_quiet, uint64_t now_ns)
 {
@@ -71,8 +87,10 @@ void key_cut_slice(struct weir_limits *lim, struct limit_key *key, const struct 
         return;
     key->slice_until = round + (young ? YOUNG_ROUNDS : 1); /* [S3] */
     last = young || key_may_take_last(lim, key, now_ns);
+    double more[LEVELS] = { 0 };
+    expect_holds(lim, key, now_ns, more);
     for (int i = 0; i < key->n_levels; i++) {
-        double room = key_limit(key, t, i) * key->burst_s[i] - key->level[i] - key_holds(key, i);
+        double room = key_limit(key, t, i) * key->burst_s[i] - key->level[i] - key_holds(key, i) - more[i];
         double mean =
             i < WEIR_ADAPTIVE ? key->mean[i] : key->mean[WEIR_METER_PROMPT] + key->mean[WEIR_METER_GENERATED];
         double slice = share * room;

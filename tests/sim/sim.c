@@ -1,5 +1,6 @@
 /* sim.c - the world: the heap of events, routers that tick, frames that travel, routers that start again. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -250,8 +251,8 @@ static void sample(struct sim *s)
             s->report->ramp[at] =
                 view.meters[WEIR_METER_GENERATED].limit / view.meters[WEIR_METER_GENERATED].lower;
     }
-    if (s->now_ns > s->end_ns && s->n_live == 0 && s->last_change_ns && check_converged(s)) {
-        s->report->converge_ms = (double)(s->now_ns - s->last_change_ns) / 1e6;
+    if (s->n_live == 0 && s->last_change_ns && check_converged(s)) {
+        s->report->converge_ms = fmax(s->report->converge_ms, (double)(s->now_ns - s->last_change_ns) / 1e6);
         s->last_change_ns = 0;
     }
     sim_push(s, s->now_ns + SAMPLE_NS, EV_SAMPLE, 0, 0, NULL);

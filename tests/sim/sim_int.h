@@ -38,7 +38,7 @@ struct account {
 
 struct sim_call {
     uint8_t id[16];
-    uint32_t account, router, prompt, cached, output, max_tokens, done;
+    uint32_t account, router, prompt, cached, output, expected, max_tokens, done;
     uint64_t incarnation;
     bool admitted, central, started;
 };

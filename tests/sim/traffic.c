@@ -86,6 +86,8 @@ static void draw_call(struct sim *s, struct sim_call *call)
     call->prompt = (uint32_t)(prompt * (0.5 + sim_uniform(s))) + 1;
     call->cached = (uint32_t)(call->prompt * 2 * HIT_SHARE * sim_uniform(s));
     call->output = (uint32_t)(output * 2 * sim_uniform(s)) + 1;
+    call->expected =
+        (uint32_t)(s->opts.traffic == SIM_shortlong ? MEAN_OUTPUT / 4 : output); /* the long ones surprise */
     call->max_tokens = sim_uniform(s) < 0.5 ? 0 : call->output + 100;
 }
 
@@ -110,6 +112,8 @@ static bool ask(struct sim *s, struct weir_limits *lim, const struct account *a,
                                    .call_id = call->id,
                                    .prompt_bytes = 4 * call->prompt,
                                    .max_tokens = call->max_tokens,
+                                   .expect_uncached = call->prompt / 2 + 1,
+                                   .expect_output = call->expected,
                                    .n = 1 };
     struct weir_limits_verdict verdict;
     double before[LEVELS];
