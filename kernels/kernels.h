@@ -174,12 +174,18 @@ struct weir_backend_opts {
     uint32_t n_threads;       /* CPU: 0 = one a core */
     struct weir_group *group; /* NULL = alone */
     uint32_t rank;
-    enum weir_dtype kv; /* of keys and values: WEIR_F32 or WEIR_BF16; others are WEIR_INVALID */
+    enum weir_dtype kv; /* of keys and values: WEIR_F32 or WEIR_BF16; others are WEIR_INVALID. CUDA: bf16 whatever this says */
+    bool deterministic; /* CUDA: the bit law for products with more than a few tokens, too, at a price. CPU: always */
 };
-/* The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512|amx in the environment asks for a smaller one.
+/* The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512|avx512vnni|amx in the environment asks for a smaller one.
  * WEIR_INVALID, WEIR_NOMEM, WEIR_IO (threads). */
 WEIR_MUST_CHECK weir_err weir_backend_cpu_open(const struct weir_backend_opts *opts,
                                                struct weir_backend **ret, struct weir_why *why);
+/* On an NVIDIA GPU: rank r takes device r. It is a library of its own, libweir_cuda.so, looked for beside the program and in
+ * ../lib. WEIR_UNAVAILABLE: `why` says whether the library, the driver or the device is missing. WEIR_BADVERSION,
+ * WEIR_INVALID, WEIR_NOMEM, WEIR_IO. */
+WEIR_MUST_CHECK weir_err weir_backend_cuda_open(const struct weir_backend_opts *opts,
+                                                struct weir_backend **ret, struct weir_why *why);
 void weir_backend_close(struct weir_backend *be); /* takes NULL */
 
 #ifdef __cplusplus

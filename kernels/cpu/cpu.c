@@ -67,7 +67,7 @@ static const void *cpu_map(struct weir_backend *be, const void *buf, size_t byte
 
 /* ---- opening ---- */
 #if defined(__x86_64__)
-/* What ops_amx.c uses: bf16 tiles, and the vector conversions to bf16. */
+/* What ops_amx.c uses: tiles of bf16 and of integers, and the vector conversions to bf16. */
 static bool has_amx(void)
 {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0, eax1 = 0, other = 0;
@@ -75,7 +75,8 @@ static bool has_amx(void)
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) ||
         !__get_cpuid_count(7, 1, &eax1, &other, &other, &other))
         return false;
-    return (edx & 1u << 22) && (edx & 1u << 24) && (eax1 & 1u << 5); /* AMX-BF16, AMX-TILE, AVX512-BF16 */
+    /* AMX-BF16, AMX-TILE, AMX-INT8, AVX512-BF16 */
+    return (edx & 1u << 22) && (edx & 1u << 24) && (edx & 1u << 25) && (eax1 & 1u << 5);
 }
 #endif
 
@@ -88,10 +89,13 @@ static const struct cpu_ops *choose_ops(void)
     __builtin_cpu_init();
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl");
-    bool amx = avx512 && has_amx();
+    bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    bool amx = vnni && has_amx();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (amx && (any || strcmp(wanted, "amx") == 0) && cpu_amx_allowed())
         return &cpu_ops_amx;
+    if (vnni && (any || strcmp(wanted, "avx512vnni") == 0))
+        return &cpu_ops_vnni;
     if (avx512 && (any || strcmp(wanted, "avx512") == 0))
         return &cpu_ops_avx512;
     if (avx2 && (any || strcmp(wanted, "generic") != 0))
@@ -109,6 +113,7 @@ static void cpu_close(struct weir_backend *be)
     pool_close(cpu->pool);
     weir_free(cpu->prepared.data);
     weir_free(cpu->rows.data);
+    weir_free(cpu->own.data);
     weir_free(cpu->experts.data);
     weir_free(cpu);
 }

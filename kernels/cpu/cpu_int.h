@@ -27,6 +27,8 @@ struct cpu {
     enum weir_dtype kv;
     struct scratch prepared; /* what ops->prepare makes of a block of tokens */
     struct scratch rows;     /* HEAD_ROWS of the widest matrix: head's */
+    struct scratch own;      /* own_bytes for each worker: what ops->linear wants */
+    size_t own_bytes;
     struct scratch experts;
     bool failed; /* an operation had no memory: end() and map() tell */
 };

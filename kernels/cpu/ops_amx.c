@@ -7,21 +7,27 @@
  *   [X1] Every output is one chain along n_in in steps of 32 inputs: the rounded parts, then the rests. Rows of a tile know
  *        nothing of each other, and one token goes the same way as many, so the bits do not depend on the batch.
  *
- * Tiles: 4 sums (2 blocks of 16 tokens by 2 panels), 2 of activations, 2 of weights. Missing rows are zeros.
- * Source: Intel Architecture Instruction Set Extensions, TDPBF16PS. */
+ *
+ * Q8 and Q4 are multiplied in integers (see integers.h), many tokens by tiles of 64 inputs, a few by vectors: sums of integers
+ * are exact, so that the bits are the same.
+ *
+ * Tiles of bf16: 4 sums (2 blocks of 16 tokens by 2 panels), 2 of activations, 2 of weights. Of integers: 4 sums (the high and
+ * low bytes of 16 tokens by 2 panels), 2 of activations, 2 of weights. Missing rows are zeros.
+ * Source: Intel Architecture Instruction Set Extensions, TDPBF16PS, TDPBUSD. */
 #include <immintrin.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kernels/cpu/ops.h"
+#include "kernels/cpu/integers.h"
 
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
 #define ROWS 16  /* tokens of a tile */
 #define DEPTH 32 /* inputs of a tile */
 #define TILE_BYTES 1024
-#define AHEAD 4 /* tiles of weights to prefetch */
+#define AHEAD 4      /* tiles of weights to prefetch */
+#define TILES_FROM 6 /* tokens from which tiles of integers are faster than vectors */
 
 int cpu_amx_allowed(void)
 {
@@ -53,6 +59,8 @@ static uint32_t n_deep(const struct weir_matrix *m)
 
 static size_t prepared_bytes(const struct weir_matrix *m)
 {
+    if (m->quant != WEIR_NATIVE)
+        return vnni_prepared_bytes(m);
     return m->dtype == WEIR_BF16 ? (size_t)PREPARE_TOKENS / ROWS * n_deep(m) * 2 * TILE_BYTES : 0;
 }
 
@@ -77,6 +85,10 @@ static void split_inputs(const float *x, uint32_t n, uint16_t *rounded, uint16_t
 static void prepare(const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
                     void *to)
 {
+    if (m->quant != WEIR_NATIVE) {
+        vnni_prepare(x, m, n_tok, begin, end, to);
+        return;
+    }
     uint32_t n = n_deep(m);
 
     for (uint32_t t = begin; t < end; t++)
@@ -143,16 +155,12 @@ static void tiles(const char *x0, const struct weir_matrix *m, uint32_t panel, i
     _tile_stored(3, sums[1][1], 64);
 }
 
-static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
-                   uint32_t end, const void *prepared)
+static void linear_bf16(float *out, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
+                        const void *prepared)
 {
     float sums[2][2][ROWS][PANEL];
     size_t block = (size_t)n_deep(m) * 2 * TILE_BYTES; /* 16 tokens */
 
-    if (m->dtype != WEIR_BF16) {
-        cpu_ops_avx512.linear(out, x, m, n_tok, begin, end, prepared);
-        return;
-    }
     configure(n_tok);
     for (uint32_t panel = begin; panel < end; panel += 2)
         for (uint32_t token = 0; token < n_tok; token += 2 * ROWS) {
@@ -164,6 +172,71 @@ static void linear(float *out, const float *x, const struct weir_matrix *m, uint
                         n_tok - b < ROWS ? n_tok - b : ROWS, m->n_out - p * PANEL, m->n_out);
         }
     _tile_release();
+}
+
+/* Up to 16 tokens from `token` on by 2 panels of s8. */
+static void tiles_q8(const struct prepared *p, const struct weir_matrix *m, uint32_t token, const int8_t *w0,
+                     const int8_t *w1, int32_t sums[2][2][ROWS][PANEL])
+{
+    size_t ld = row_bytes(m);
+    const uint8_t *high = p->high + token * ld, *low = p->low + token * ld;
+
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (uint32_t k = 0; k < m->n_wide; k += 64, w0 += TILE_BYTES, w1 += TILE_BYTES) {
+        _tile_loadd(6, w0, 64);
+        _tile_loadd(4, high + k, ld);
+        _tile_loadd(7, w1, 64);
+        _tile_loadd(5, low + k, ld);
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+    }
+    _tile_stored(0, sums[0][0], 64);
+    _tile_stored(1, sums[0][1], 64);
+    _tile_stored(2, sums[1][0], 64);
+    _tile_stored(3, sums[1][1], 64);
+}
+
+static void linear_integers(float *out, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
+                            uint32_t end, const void *prepared, void *own)
+{
+    struct prepared p = prepared_of(prepared, m);
+    size_t stride = (size_t)m->n_wide * PANEL;
+    int32_t sums[2][2][ROWS][PANEL];
+
+    configure(ROWS); /* rows past n_tok are prepared, too */
+    for (uint32_t panel = begin; panel < end; panel += 2) {
+        const int8_t *w = m->quant == WEIR_Q4 ? own : (const int8_t *)m->data + panel * stride;
+        uint32_t n = end - panel < 2 ? 1 : 2;
+        for (uint32_t i = 0; m->quant == WEIR_Q4 && i < n; i++)
+            vnni_widen((int8_t *)own + i * stride, m, panel + i);
+        for (uint32_t token = 0; token < n_tok; token += ROWS) {
+            tiles_q8(&p, m, token, w, w + (n - 1) * stride, sums);
+            for (uint32_t i = 0; i < n; i++)
+                for (uint32_t t = token; t < n_tok && t < token + ROWS; t++)
+                    finish(out + (size_t)t * m->n_out + (panel + i) * PANEL,
+                           _mm512_loadu_si512(sums[0][i][t - token]),
+                           _mm512_loadu_si512(sums[1][i][t - token]), m, panel + i, p.scales[t]);
+        }
+    }
+    _tile_release();
+}
+
+static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
+                   uint32_t end, const void *prepared, void *own)
+{
+    if (m->quant != WEIR_NATIVE && n_tok < TILES_FROM)
+        vnni_linear(out, x, m, n_tok, begin, end, prepared, own);
+    else if (m->quant != WEIR_NATIVE)
+        linear_integers(out, m, n_tok, begin, end, prepared, own);
+    else if (m->dtype == WEIR_BF16)
+        linear_bf16(out, m, n_tok, begin, end, prepared);
+    else
+        cpu_ops_avx512.linear(out, x, m, n_tok, begin, end, prepared, own);
 }
 
 static void rmsnorm(float *out, const float *x, const float *weight, uint32_t n, float eps)
@@ -185,6 +258,7 @@ const struct cpu_ops cpu_ops_amx = { .name = "cpu amx",
                                      .linear = linear,
                                      .prepared_bytes = prepared_bytes,
                                      .prepare = prepare,
+                                     .own_bytes = vnni_own_bytes,
                                      .rmsnorm = rmsnorm,
                                      .attend = attend,
                                      .silu_mul = silu_mul };

@@ -184,6 +184,73 @@ INLINE void tile(const struct product *pr, uint32_t panel, uint32_t token, const
                ld - (panel + (uint32_t)p) * PANEL);
 }
 
+/* One input of T tokens into a panel's sums. */
+INLINE void add_input(vf acc[][NV], const vf w[NV], const struct product *pr, uint32_t token, uint32_t k,
+                      const int T)
+{
+    uint32_t n_in = pr->m->n_in;
+
+    if (k >= n_in) /* weights of zero: x ends here */
+        return;
+    _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
+    {
+        vf x = splat(pr->x[(size_t)(token + (uint32_t)t) * n_in + k]);
+        _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) acc[t][v] += w[v] * x; /* [B1] */
+    }
+}
+
+INLINE vf widen_integers(vi x)
+{
+    return __builtin_convertvector(x, vf);
+}
+
+/* A panel of Q8 or Q4 times T tokens, in f32; T and q4 are constants where this is inlined. */
+INLINE void tile_quant(const struct product *pr, uint32_t panel, uint32_t token, const int T, const int q4)
+{
+    const struct weir_matrix *m = pr->m;
+    const uint32_t *w = (const uint32_t *)((const char *)m->data + panel * panel_bytes(m));
+    const float *scales = m->scales + (size_t)panel * PANEL;
+    vf acc[TILE_T][NV], row[NV];
+
+    _Pragma("GCC unroll 16") for (int t = 0; t < T; t++) _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
+        acc[t][v] = (vf){ 0 };
+    for (uint32_t k = 0; k < m->n_wide; k += q4 ? 8 : 4, w += PANEL) {
+        float by[PANEL];
+        for (int i = 0; q4 && i < PANEL; i++)
+            by[i] = m->multipliers[((size_t)panel * (m->n_wide / GROUP) + k / GROUP) * PANEL + (size_t)i];
+        for (int byte = 0; byte < 4; byte++)
+            for (int half = 0; half < (q4 ? 2 : 1); half++) {
+                _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
+                {
+                    vu word = *(const vu *)(w + v * LANES);
+                    if (q4)
+                        row[v] = widen_integers((vi)(word >> (8 * byte + 4 * half) & 15) - 8) *
+                                 load(by + v * LANES);
+                    else
+                        row[v] = widen_integers((vi)(word << (24 - 8 * byte)) >> 24);
+                }
+                add_input(acc, row, pr, token, k + (uint32_t)(4 * half + byte), T);
+            }
+    }
+    _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
+    {
+        _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) acc[t][v] *= load(scales + v * LANES);
+        finish(pr->out + (size_t)(token + (uint32_t)t) * m->n_out + panel * PANEL, acc[t],
+               m->n_out - panel * PANEL);
+    }
+}
+
+#define QUANTS(NAME, Q4)                                                                                     \
+    static void NAME(const struct product *pr, uint32_t panel, uint32_t token, uint32_t end)                 \
+    {                                                                                                        \
+        for (; token + TILE_T <= end; token += TILE_T)                                                       \
+            tile_quant(pr, panel, token, TILE_T, Q4);                                                        \
+        for (; token < end; token++)                                                                         \
+            tile_quant(pr, panel, token, 1, Q4);                                                             \
+    }
+QUANTS(panel_q8, 0)
+QUANTS(panel_q4, 1)
+
 /* Tokens [token, end) against panels [panel, panel + n_panel), n_panel <= 4. */
 #define PANELS(NAME, BF16)                                                                                   \
     static void NAME(const struct product *pr, uint32_t panel, uint32_t n_panel, uint32_t token,             \
@@ -214,11 +281,20 @@ PANELS(panels_bf16, 1)
 PANELS(panels_f32, 0)
 
 static void linear(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
-                   uint32_t end, const void *prepared)
+                   uint32_t end, const void *prepared, void *own)
 {
     struct product pr = { out, x, m };
 
     (void)prepared;
+    (void)own;
+    for (uint32_t panel = begin; m->quant != WEIR_NATIVE && panel < end; panel++) {
+        if (m->quant == WEIR_Q8)
+            panel_q8(&pr, panel, 0, n_tok);
+        else
+            panel_q4(&pr, panel, 0, n_tok);
+    }
+    if (m->quant != WEIR_NATIVE)
+        return;
     for (uint32_t token = 0; token < n_tok; token += TOKENS_BLOCK)
         for (uint32_t panel = begin; panel < end; panel += 4) {
             uint32_t last = n_tok - token < TOKENS_BLOCK ? n_tok : token + TOKENS_BLOCK;

@@ -1,9 +1,16 @@
-/* pack.c - weights into panels; see ops.h for the layout. */
+/* pack.c - weights into panels, by all workers; see ops.h for the layout.
+ *
+ * Q4's multiplier of a group is the one that leaves the least squared error; its scale is the row's largest number over all that
+ * nibble and multiplier can say. */
 #include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernels/cpu/cpu_int.h"
+
+#define Q8_MAX 127
+#define Q4_MAX 7
+#define Q4_MULTIPLIER_MAX 15
 
 float weir_half_to_f32(uint16_t half, enum weir_dtype dtype)
 {
@@ -34,34 +41,128 @@ static float read_f32(const struct weir_weights *w, size_t i)
     return weir_half_to_f32(half, w->dtype);
 }
 
-/* Where input k of a row is, in elements. */
-static size_t element(const struct weir_matrix *m, uint32_t row, uint32_t k)
+/* ---- one row into its panel ---- */
+static void pack_native(struct weir_matrix *m, uint32_t row, const struct weir_weights *part, size_t source)
 {
-    if (m->dtype == WEIR_BF16)
-        return (((size_t)(row / PANEL) * m->n_pair + k / 2) * PANEL + row % PANEL) * 2 + k % 2;
-    return ((size_t)(row / PANEL) * m->n_in + k) * PANEL + row % PANEL;
+    char *panel = (char *)m->data + row / PANEL * panel_bytes(m);
+    size_t lane = row % PANEL;
+
+    for (uint32_t k = 0; k < m->n_in; k++) {
+        if (m->dtype == WEIR_BF16)
+            memcpy((uint16_t *)panel + ((size_t)(k / 2) * PANEL + lane) * 2 + k % 2,
+                   (const char *)part->data + 2 * (source + k), 2);
+        else
+            ((float *)panel)[(size_t)k * PANEL + lane] = read_f32(part, source + k);
+    }
 }
 
-static void pack_row(struct weir_matrix *m, uint32_t row, const struct weir_weights *part, uint32_t source)
+static float largest(const float *x, uint32_t n)
 {
+    float ret = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        ret = fmaxf(ret, fabsf(x[i]));
+    return ret;
+}
+
+/* x * by, rounded and kept within [-limit, limit]. */
+static inline float round_to(float x, float by, float limit)
+{
+    float q = x * by;
+
+    q = q > limit ? limit : q < -limit ? -limit : q;
+    return (q + 12582912.0f) - 12582912.0f; /* to nearest */
+}
+
+static void pack_q8(struct weir_matrix *m, uint32_t row, const float *x)
+{
+    int8_t *panel = (int8_t *)m->data + row / PANEL * panel_bytes(m);
+    float scale = largest(x, m->n_in) / Q8_MAX, by = scale > 0 ? 1 / scale : 0;
+    int32_t sum = 0;
+
     for (uint32_t k = 0; k < m->n_in; k++) {
-        size_t i = (size_t)source * part->stride + k, to = element(m, row, k);
-        if (m->dtype == WEIR_BF16)
-            memcpy((uint16_t *)m->data + to, (const char *)part->data + 2 * i, 2);
-        else
-            ((float *)m->data)[to] = read_f32(part, i);
+        int32_t q = (int32_t)round_to(x[k], by, Q8_MAX);
+        panel[((size_t)(k / 4) * PANEL + row % PANEL) * 4 + k % 4] = (int8_t)q;
+        sum += q;
     }
+    m->scales[row] = scale;
+    m->sums[row] = sum;
+}
+
+static float error_with(const float *x, uint32_t n, float step)
+{
+    float sum = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        float left = x[i] - step * round_to(x[i], 1 / step, Q4_MAX);
+        sum += left * left;
+    }
+    return sum;
+}
+
+/* The multiplier that leaves the least error of a group, of those near the smallest that cuts nothing; `scale` is the row's. */
+static int32_t best_multiplier(const float *x, uint32_t n, float scale)
+{
+    int32_t last = scale > 0 ? (int32_t)ceilf(largest(x, n) / (scale * Q4_MAX)) : 1;
+    float least = INFINITY;
+    int32_t ret = 1;
+
+    last = last < 1 ? 1 : last > Q4_MULTIPLIER_MAX ? Q4_MULTIPLIER_MAX : last;
+    for (int32_t m = last > 3 ? last - 3 : 1; m <= last && scale > 0; m++) {
+        float error = error_with(x, n, scale * (float)m);
+        if (error < least) {
+            least = error;
+            ret = m;
+        }
+    }
+    return ret;
+}
+
+static void pack_q4(struct weir_matrix *m, uint32_t row, const float *x)
+{
+    uint8_t *panel = (uint8_t *)m->data + row / PANEL * panel_bytes(m);
+    size_t lane = row % PANEL, n_group = m->n_wide / GROUP;
+    float scale = largest(x, m->n_in) / (Q4_MAX * Q4_MULTIPLIER_MAX);
+    int32_t sum = 0;
+
+    for (size_t g = 0; g < n_group; g++) {
+        uint32_t first = (uint32_t)g * GROUP, n = first < m->n_in ? m->n_in - first : 0;
+        int32_t by = best_multiplier(x + first, n < GROUP ? n : GROUP, scale);
+        m->multipliers[(row / PANEL * n_group + g) * PANEL + lane] = (uint8_t)by;
+        for (uint32_t k = first; k < first + GROUP; k++) {
+            int32_t q =
+                k < m->n_in && scale > 0 ? (int32_t)round_to(x[k], 1 / (scale * (float)by), Q4_MAX) : 0;
+            uint8_t *byte = panel + ((size_t)(k / 8) * PANEL + lane) * 4 + k % 4;
+            *byte = (uint8_t)(*byte | (q + 8) << (k % 8 < 4 ? 0 : 4));
+            sum += by * q;
+        }
+    }
+    m->scales[row] = scale;
+    m->sums[row] = sum;
 }
 
 void matrix_row(const struct weir_matrix *m, uint32_t row, float *out)
 {
+    const char *panel = (const char *)m->data + row / PANEL * panel_bytes(m);
+    size_t lane = row % PANEL;
+
     for (uint32_t k = 0; k < m->n_in; k++) {
-        size_t from = element(m, row, k);
-        out[k] = m->dtype == WEIR_BF16 ? weir_half_to_f32(((const uint16_t *)m->data)[from], WEIR_BF16)
-                                       : ((const float *)m->data)[from];
+        if (m->quant == WEIR_Q8) {
+            out[k] = m->scales[row] * ((const int8_t *)panel)[((size_t)(k / 4) * PANEL + lane) * 4 + k % 4];
+        } else if (m->quant == WEIR_Q4) {
+            int byte = ((const uint8_t *)panel)[((size_t)(k / 8) * PANEL + lane) * 4 + k % 4];
+            int by = m->multipliers[((size_t)(row / PANEL) * (m->n_wide / GROUP) + k / GROUP) * PANEL + lane];
+            out[k] = m->scales[row] * (float)(by * ((k % 8 < 4 ? byte & 15 : byte >> 4) - 8));
+        } else if (m->dtype == WEIR_BF16) {
+            out[k] = weir_half_to_f32(((const uint16_t *)panel)[((size_t)(k / 2) * PANEL + lane) * 2 + k % 2],
+                                      WEIR_BF16);
+        } else {
+            out[k] = ((const float *)panel)[(size_t)k * PANEL + lane];
+        }
     }
 }
 
+/* ---- whole matrices ---- */
 void cpu_unpack(struct weir_backend *be, struct weir_matrix *m)
 {
     if (!m)
@@ -75,26 +176,100 @@ uint64_t cpu_matrix_bytes(const struct weir_matrix *m)
     return m->bytes;
 }
 
-/* Room for the packed numbers, zeroed, for what `prepare` makes of a block of tokens, and for the rows of head. */
-static weir_err make_room(struct cpu *cpu, struct weir_matrix *m)
+static size_t lines(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+/* What products with the matrix need beside it: see struct cpu. */
+static weir_err make_scratch(struct cpu *cpu, const struct weir_matrix *m)
 {
     size_t prepared = cpu->ops->prepare ? cpu->ops->prepared_bytes(m) : 0;
+    size_t own = cpu->ops->own_bytes ? cpu->ops->own_bytes(m) : 0;
 
-    m->data = cpu->be.alloc(&cpu->be, m->bytes);
-    if (!m->data || (prepared && !scratch_grow(&cpu->prepared, prepared)) ||
+    if ((prepared && !scratch_grow(&cpu->prepared, prepared)) ||
         !scratch_grow(&cpu->rows, (size_t)HEAD_ROWS * m->n_in * sizeof(float)))
         return WEIR_NOMEM;
-    memset(m->data, 0, m->bytes);
+    if (own <= cpu->own_bytes)
+        return WEIR_OK;
+    if (!scratch_grow(&cpu->own, own * pool_threads(cpu->pool)))
+        return WEIR_NOMEM;
+    cpu->own_bytes = own;
     return WEIR_OK;
+}
+
+/* The panels, then multipliers, scales and sums. */
+static weir_err make_room(struct cpu *cpu, struct weir_matrix *m)
+{
+    size_t n_rows = (size_t)m->n_panel * PANEL, panels = lines(m->n_panel * panel_bytes(m));
+    size_t multipliers = m->quant == WEIR_Q4 ? lines(n_rows * (m->n_wide / GROUP)) : 0;
+
+    m->bytes =
+        panels + multipliers + (m->quant == WEIR_NATIVE ? 0 : n_rows * (sizeof(float) + sizeof(int32_t)));
+    m->data = cpu->be.alloc(&cpu->be, m->bytes);
+    if (!m->data || make_scratch(cpu, m) != WEIR_OK)
+        return WEIR_NOMEM;
+    if (m->quant != WEIR_NATIVE) {
+        m->multipliers = (uint8_t *)m->data + panels;
+        m->scales = (float *)(void *)(m->multipliers + multipliers);
+        m->sums = (int32_t *)(void *)(m->scales + n_rows);
+    }
+    return WEIR_OK;
+}
+
+struct pack_job {
+    struct weir_matrix *m;
+    const struct weir_weights *parts;
+    float *rows; /* [threads, n_in] */
+};
+
+static void pack_row(const struct pack_job *j, uint32_t row, float *x)
+{
+    struct weir_matrix *m = j->m;
+    const struct weir_weights *part = j->parts;
+    uint32_t source = row;
+
+    for (; source >= part->n_out; part++)
+        source -= part->n_out;
+    size_t first = (size_t)source * part->stride;
+    if (m->quant == WEIR_NATIVE) {
+        pack_native(m, row, part, first);
+        return;
+    }
+    for (uint32_t k = 0; k < m->n_in; k++)
+        x[k] = read_f32(part, first + k);
+    if (m->quant == WEIR_Q8)
+        pack_q8(m, row, x);
+    else
+        pack_q4(m, row, x);
+}
+
+static void pack_part(void *arg, uint32_t i, uint32_t n)
+{
+    const struct pack_job *j = arg;
+    struct weir_matrix *m = j->m;
+    uint32_t begin, end;
+
+    pool_share(m->n_panel, i, n, &begin, &end);
+    memset((char *)m->data + begin * panel_bytes(m), 0, (end - begin) * panel_bytes(m));
+    for (uint32_t row = begin * PANEL; row < end * PANEL && row < m->n_out; row++)
+        pack_row(j, row, j->rows + (size_t)i * m->n_in);
+    for (uint32_t row = m->n_out; end == m->n_panel && row % PANEL && m->quant != WEIR_NATIVE; row++) {
+        m->scales[row] = 0;
+        m->sums[row] = 0;
+        for (size_t g = 0; m->multipliers && m->quant == WEIR_Q4 && g < m->n_wide / GROUP; g++)
+            m->multipliers[(row / PANEL * (m->n_wide / GROUP) + g) * PANEL + row % PANEL] = 0;
+    }
 }
 
 weir_err cpu_pack(struct weir_backend *be, const struct weir_weights *parts, int n_parts, uint32_t n_in,
                   enum weir_quant quant, struct weir_matrix **ret)
 {
+    struct cpu *cpu = cpu_of(be);
     struct weir_matrix *m;
     bool all_bf16 = true;
 
-    if (quant != WEIR_NATIVE)
+    if (quant == WEIR_FP8 || (quant != WEIR_NATIVE && n_in > QUANT_IN_MAX))
         return WEIR_UNIMPLEMENTED;
     m = weir_alloc0(sizeof *m);
     if (!m)
@@ -104,17 +279,20 @@ weir_err cpu_pack(struct weir_backend *be, const struct weir_weights *parts, int
         all_bf16 = all_bf16 && parts[i].dtype == WEIR_BF16;
     }
     m->n_in = n_in;
+    m->quant = quant;
     m->n_panel = (m->n_out + PANEL - 1) / PANEL;
     m->dtype = all_bf16 ? WEIR_BF16 : WEIR_F32;
     m->n_pair = ((n_in + 1) / 2 + PAIRS_UNIT - 1) / PAIRS_UNIT * PAIRS_UNIT;
-    m->bytes = (size_t)m->n_panel * PANEL * 4 * (all_bf16 ? m->n_pair : n_in);
-    if (make_room(cpu_of(be), m) != WEIR_OK) {
+    m->n_wide = (n_in + QUANT_UNIT - 1) / QUANT_UNIT * QUANT_UNIT;
+    struct pack_job job = { m, parts, weir_calloc((size_t)pool_threads(cpu->pool) * n_in, sizeof(float)) };
+    weir_err err = job.rows ? make_room(cpu, m) : WEIR_NOMEM;
+    if (err == WEIR_OK)
+        cpu_run(cpu, pack_part, &job, (uint64_t)m->n_out * n_in);
+    weir_free(job.rows);
+    if (err != WEIR_OK) {
         cpu_unpack(be, m);
-        return WEIR_NOMEM;
+        return err;
     }
-    for (uint32_t i = 0, row = 0; i < (uint32_t)n_parts; i++)
-        for (uint32_t k = 0; k < parts[i].n_out; k++)
-            pack_row(m, row++, &parts[i], k);
     *ret = m;
     return WEIR_OK;
 }

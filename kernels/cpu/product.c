@@ -36,7 +36,9 @@ static void linear_part(void *arg, uint32_t i, uint32_t n)
     uint32_t begin, end;
 
     pool_share(j->m->n_panel, i, n, &begin, &end);
-    j->cpu->ops->linear(j->out, j->x, j->m, j->n_tok, begin, end, j->cpu->prepared.data);
+    char *own = j->cpu->own.data; /* a share of it for each worker */
+    j->cpu->ops->linear(j->out, j->x, j->m, j->n_tok, begin, end, j->cpu->prepared.data,
+                        own ? own + i * j->cpu->own_bytes : NULL);
 }
 
 static void prepare_part(void *arg, uint32_t i, uint32_t n)

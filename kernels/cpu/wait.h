@@ -42,7 +42,8 @@ static inline unsigned wait_change(atomic_uint *what, unsigned than, atomic_uint
 
 static inline void wake_all(atomic_uint *what, atomic_uint *n_asleep)
 {
-    if (atomic_fetch_add(n_asleep, 0)) /* a change, not a load: it comes before the sleeper's own or sees it */
+    if (atomic_fetch_add(n_asleep,
+                         0)) /* a change, not a load: it comes before the sleeper's own or sees it */
         syscall(SYS_futex, what, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 

@@ -78,7 +78,7 @@ static struct weir_backend *open_cpu(const char *isa, uint32_t n_threads)
     assert_int_equal(weir_backend_cpu_open(&(struct weir_backend_opts){ .n_threads = n_threads }, &be, &why),
                      WEIR_OK);
     snprintf(name, sizeof name, "cpu %s", isa);
-    if (strncmp(be->name, name, strlen(name)) == 0)
+    if (strcmp(be->name, name) == 0)
         return be;
     print_message("%s: this machine has only %s\n", isa, be->name);
     weir_backend_close(be);
@@ -88,7 +88,7 @@ static struct weir_backend *open_cpu(const char *isa, uint32_t n_threads)
 static void on_each_isa(void (*fn)(struct weir_backend *one, struct weir_backend *two,
                                    struct weir_backend *three))
 {
-    static const char *const isas[] = { "generic", "avx2", "avx512", "amx" };
+    static const char *const isas[] = { "generic", "avx2", "avx512", "avx512vnni", "amx" };
 
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         struct weir_backend *one = open_cpu(isas[i], 1), *two = open_cpu(isas[i], 2),
@@ -154,8 +154,8 @@ static const struct matrix_case matrices[] = {
 };
 #define N_MATRICES (sizeof matrices / sizeof *matrices)
 
-static struct weir_matrix *make_matrix(struct weir_backend *be, const struct matrix_case *c,
-                                       double **ret_values, uint32_t *ret_n_out)
+static struct weir_matrix *make_quantized(struct weir_backend *be, const struct matrix_case *c,
+                                          enum weir_quant quant, double **ret_values, uint32_t *ret_n_out)
 {
     struct weir_weights parts[3];
     void *memory[3];
@@ -173,11 +173,17 @@ static struct weir_matrix *make_matrix(struct weir_backend *be, const struct mat
         parts[i] = (struct weir_weights){ data, c->dtypes[i], c->n_out[i], c->n_in };
         n_out += c->n_out[i];
     }
-    assert_int_equal(be->pack(be, parts, c->n_parts, c->n_in, WEIR_NATIVE, &m), WEIR_OK);
+    assert_int_equal(be->pack(be, parts, c->n_parts, c->n_in, quant, &m), WEIR_OK);
     for (int i = 0; i < c->n_parts; i++)
         weir_free(memory[i]); /* not needed afterwards */
     *ret_n_out = n_out;
     return m;
+}
+
+static struct weir_matrix *make_matrix(struct weir_backend *be, const struct matrix_case *c,
+                                       double **ret_values, uint32_t *ret_n_out)
+{
+    return make_quantized(be, c, WEIR_NATIVE, ret_values, ret_n_out);
 }
 
 /* ---- linear ---- */
@@ -196,7 +202,8 @@ static void linear_close(struct weir_backend *one, struct weir_backend *two, str
         float *out = floats(be, (size_t)n_tok * n_out, false);
         double *xd = doubles(x, (size_t)n_tok * c->n_in), *wanted = doubles(NULL, (size_t)n_tok * n_out);
         for (uint32_t t = 0; t < n_tok; t++)
-            weir_ref_linear(wanted + (size_t)t * n_out, xd + (size_t)t * c->n_in, w, c->n_in, n_out, /* add= */ 0);
+            weir_ref_linear(wanted + (size_t)t * n_out, xd + (size_t)t * c->n_in, w, c->n_in, n_out,
+                            /* add= */ 0);
         be->linear(be, out, x, m, n_tok);
         assert_true(weir_ref_nmse(out, wanted, (uint64_t)n_tok * n_out) <
                     (strcmp(be->name, "cpu amx") == 0 ? TOLERANCE_SPLIT : TOLERANCE));
@@ -210,27 +217,28 @@ static void linear_close(struct weir_backend *one, struct weir_backend *two, str
     }
 }
 
-/* [B1] [X1] Any number of tokens, cut anywhere, on any number of threads: the same bits. */
+/* [B1] [X1] [I1] Any number of tokens, cut anywhere, on any number of threads: the same bits. */
 static void linear_bits(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
 {
     enum { N_TOK = 150 };
     static const uint32_t steps[] = { 1, 2, 3, 4, 5, 7, 11, 12, 13, 16, 17, 24, 31, 40, 96, 128, 149 };
     struct weir_backend *const all[] = { one, two, three };
 
-    for (size_t i = 0; i < N_MATRICES * 3; i++) {
-        const struct matrix_case *c = &matrices[i / 3];
+    for (size_t i = 0; i < N_MATRICES * 9; i++) {
+        const struct matrix_case *c = &matrices[i / 9];
+        enum weir_quant quant = (enum weir_quant)(i / 3 % 3);
         struct weir_backend *be = all[i % 3];
         uint32_t n_out = 0;
         double *w = NULL, *again = NULL;
-        random_state = i / 3; /* each back end packs the same matrix for itself */
-        struct weir_matrix *mine = make_matrix(be, c, &w, &n_out);
-        random_state = i / 3;
-        struct weir_matrix *m = make_matrix(one, c, &again, &n_out);
+        random_state = i / 9; /* each back end packs the same matrix for itself */
+        struct weir_matrix *mine = make_quantized(be, c, quant, &w, &n_out);
+        random_state = i / 9;
+        struct weir_matrix *m = make_quantized(one, c, quant, &again, &n_out);
         float *x = floats(one, (size_t)N_TOK * c->n_in, true),
               *whole = floats(one, (size_t)N_TOK * n_out, false);
         float *cut = floats(one, (size_t)N_TOK * n_out, false);
         one->linear(one, whole, x, m, N_TOK);
-        for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
+        for (size_t k = 0; k < sizeof steps / sizeof *steps; k += quant ? 4 : 1) {
             for (uint32_t t = 0; t < N_TOK; t += steps[k])
                 be->linear(be, cut + (size_t)t * n_out, x + (size_t)t * c->n_in, mine,
                            N_TOK - t < steps[k] ? N_TOK - t : steps[k]);
@@ -244,6 +252,96 @@ static void linear_bits(struct weir_backend *one, struct weir_backend *two, stru
         weir_free(w);
         weir_free(again);
     }
+}
+
+/* The table's rows tell what the weights became: near what they were, and the products are those of them. */
+static void quantized_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    static const uint32_t n_toks[] = { 1, 2, 3, 4, 5, 9, 17, 33 };
+    static const double lost[] = { 0, 5e-5, 1e-2 };
+    struct weir_backend *const all[] = { one, two, three };
+
+    for (size_t i = 0; i < N_MATRICES * 8 * 2; i++) {
+        const struct matrix_case *c = &matrices[i / 16];
+        enum weir_quant quant = i % 2 ? WEIR_Q4 : WEIR_Q8;
+        uint32_t n_tok = n_toks[i / 2 % 8], n_out = 0;
+        struct weir_backend *be = all[i % 3];
+        double *w = NULL;
+        struct weir_matrix *m = make_quantized(be, c, quant, &w, &n_out);
+        float *rows = floats(be, (size_t)n_out * c->n_in, false),
+              *x = floats(be, (size_t)n_tok * c->n_in, true);
+        float *out = floats(be, (size_t)n_tok * n_out, false);
+        int32_t *ids = weir_calloc(n_out, sizeof *ids);
+        for (uint32_t k = 0; k < n_out; k++)
+            ids[k] = (int32_t)k;
+        be->embed(be, rows, m, &(struct weir_batch){ .n_tok = n_out, .ids = ids });
+        assert_true(weir_ref_nmse(rows, w, (uint64_t)n_out * c->n_in) < lost[quant]);
+        double *became = doubles(rows, (size_t)n_out * c->n_in), *xd = doubles(x, (size_t)n_tok * c->n_in);
+        double *wanted = doubles(NULL, (size_t)n_tok * n_out);
+        for (uint32_t t = 0; t < n_tok; t++)
+            weir_ref_linear(wanted + (size_t)t * n_out, xd + (size_t)t * c->n_in, became, c->n_in, n_out,
+                            /* add= */ 0);
+        be->linear(be, out, x, m, n_tok);
+        assert_true(weir_ref_nmse(out, wanted, (uint64_t)n_tok * n_out) <
+                    2e-9); /* 16 bits of a row's largest */
+        check_poison(out, (size_t)n_tok * n_out);
+        assert_true(n_out < 160 ||
+                    be->matrix_bytes(m) * 10 < (uint64_t)n_out * c->n_in * (quant == WEIR_Q8 ? 14 : 8));
+        be->free(be, rows);
+        be->free(be, x);
+        be->free(be, out);
+        be->unpack(be, m);
+        weir_free(ids);
+        weir_free(became);
+        weir_free(xd);
+        weir_free(wanted);
+        weir_free(w);
+    }
+}
+
+static void fp8_is_refused(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    struct weir_weights part = { "0123456789abcdef", WEIR_F32, 2, 2 };
+    struct weir_matrix *m = NULL;
+
+    (void)two;
+    (void)three;
+    assert_int_equal(one->pack(one, &part, 1, 2, WEIR_FP8, &m), WEIR_UNIMPLEMENTED);
+    assert_null(m);
+}
+
+/* Rows named, normed, and multiplied: more of them than are normed at once. */
+static void head_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    enum { N_TOK = 90, N_ROWS = 70 };
+    const struct matrix_case *c = &matrices[5];
+    uint32_t n_out = 0, n_in = c->n_in;
+    double *w = NULL;
+    struct weir_matrix *m = make_matrix(two, c, &w, &n_out);
+    float *x = floats(two, N_TOK * n_in, true), *norm = floats(two, n_in, true);
+    float *out = floats(two, N_ROWS * n_out, false);
+    double *wanted = doubles(NULL, N_ROWS * n_out), *nd = doubles(norm, n_in);
+    int32_t rows[N_ROWS];
+
+    (void)one;
+    (void)three;
+    for (uint32_t i = 0; i < N_ROWS; i++) {
+        rows[i] = (int32_t)random_below(N_TOK);
+        double *row = doubles(x + (size_t)rows[i] * n_in, n_in);
+        weir_ref_rmsnorm(row, row, nd, n_in, 1e-5);
+        weir_ref_linear(wanted + (size_t)i * n_out, row, w, n_in, n_out, /* add= */ 0);
+        weir_free(row);
+    }
+    two->head(two, out, x, rows, N_ROWS, norm, 1e-5f, m);
+    assert_true(weir_ref_nmse(out, wanted, N_ROWS * n_out) < TOLERANCE_SPLIT);
+    check_poison(out, N_ROWS * n_out);
+    two->free(two, x);
+    two->free(two, norm);
+    two->free(two, out);
+    two->unpack(two, m);
+    weir_free(wanted);
+    weir_free(nd);
+    weir_free(w);
 }
 
 /* ---- embed, norm, silu, f16 ---- */
@@ -359,6 +457,7 @@ struct attn_case {
     struct weir_kv_pages kv;
     float *cos, *sin;
     struct weir_qkv how;
+    float *bias, *norms; /* NULL: none */
     int32_t table[N_SEQ * N_BLOCK_MAX];
     double *k[N_SEQ], *v[N_SEQ]; /* plain, rotated: what the pages must hold */
 };
@@ -381,7 +480,16 @@ static void attn_init(struct attn_case *c, struct weir_backend *be, uint32_t n_h
     c->kv.v = floats(be, N_PAGES * page_floats(c), false);
     c->cos = floats(be, (size_t)N_CONTEXT * d / 2, true);
     c->sin = floats(be, (size_t)N_CONTEXT * d / 2, true);
-    c->how = (struct weir_qkv){ .cos = c->cos, .sin = c->sin };
+    c->how = (struct weir_qkv){ .cos = c->cos, .sin = c->sin, .eps = 1e-5f };
+    if (n_head % 3 == 0) {
+        c->bias = floats(be, qkv_width(c), true);
+        c->how.bias = c->bias;
+    }
+    if (d % 5 == 0) {
+        c->norms = floats(be, 2 * (size_t)d, true);
+        c->how.q_norm = c->norms;
+        c->how.k_norm = c->norms + d;
+    }
     for (int i = 0; i < N_SEQ * N_BLOCK_MAX; i++)
         c->table[i] = (i * 7 + 5) % N_PAGES; /* distinct: 7 and 24 have no common factor */
     for (int i = 0; i < N_SEQ; i++) {
@@ -396,6 +504,8 @@ static void attn_release(struct attn_case *c)
     c->be->free(c->be, c->kv.v);
     c->be->free(c->be, c->cos);
     c->be->free(c->be, c->sin);
+    c->be->free(c->be, c->bias);
+    c->be->free(c->be, c->norms);
     for (int i = 0; i < N_SEQ; i++) {
         weir_free(c->k[i]);
         weir_free(c->v[i]);
@@ -414,8 +524,16 @@ static void store_tokens(struct attn_case *c, struct weir_backend *be, const str
         size_t pos = (size_t)batch->pos[t];
         double *cos = doubles(c->cos + pos * (d / 2), d / 2), *sin = doubles(c->sin + pos * (d / 2), d / 2);
         double *row = wanted + (size_t)t * width;
-        for (uint32_t h = 0; h < n_q + n_kv; h++)
+        double *norms = doubles(c->norms, 2 * (size_t)d);
+        for (uint32_t i = 0; c->bias && i < width; i++)
+            row[i] += c->bias[i];
+        for (uint32_t h = 0; h < n_q + n_kv; h++) {
+            if (c->norms)
+                weir_ref_rmsnorm(row + (size_t)h * d, row + (size_t)h * d, norms + (h < n_q ? 0 : d), d,
+                                 1e-5);
             weir_ref_rope(row + (size_t)h * d, cos, sin, d);
+        }
+        weir_free(norms);
         CLOSE_ENOUGH(qkv + (size_t)t * width, row, (uint64_t)n_q * d);
         memcpy(c->k[batch->seq[t]] + pos * n_kv * d, row + (size_t)n_q * d,
                (size_t)n_kv * d * sizeof(double));
@@ -559,6 +677,157 @@ static void copy_page_copies(struct weir_backend *one, struct weir_backend *two,
     attn_release(&c);
 }
 
+/* ---- keys and values in bf16: half the memory, and near what f32 gives ---- */
+static void attention_bf16(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    enum { N_TOK = 70, WIDTH = 8 * 32, N_Q = 4 * 32 };
+    struct weir_backend *half[2] = { NULL, NULL };
+    struct weir_attn_dims dims = { 4, 2, 32, 0 };
+    float *cos = floats(one, N_CONTEXT * 16, true), *sin = floats(one, N_CONTEXT * 16, true);
+    float *qkv = floats(one, N_TOK * WIDTH, true), *kept = floats(one, N_TOK * WIDTH, true);
+    float *wide = floats(one, N_TOK * N_Q, false), *out = floats(one, N_TOK * N_Q, false);
+    int32_t pos[N_TOK], seq[N_TOK] = { 0 }, table[N_BLOCK_MAX] = { 3, 1, 5, 2, 4, 0 };
+    struct weir_batch batch = {
+        .n_tok = N_TOK, .pos = pos, .seq = seq, .table = table, .n_seq = 1, .n_block_max = N_BLOCK_MAX
+    };
+    const struct weir_qkv how = { .cos = cos, .sin = sin };
+    struct weir_why why;
+
+    (void)three;
+    for (int i = 0; i < N_TOK; i++)
+        pos[i] = i;
+    memcpy(kept, qkv, N_TOK * WIDTH * sizeof *qkv);
+    struct weir_kv_pages pages = { two->alloc(two, 6 * two->kv_page_bytes(two, &dims)),
+                                   two->alloc(two, 6 * two->kv_page_bytes(two, &dims)) };
+    two->qkv_store(two, qkv, &how, &pages, &batch, &dims);
+    two->attention(two, wide, qkv, &pages, &batch, &dims, 0.2f);
+    two->free(two, pages.k);
+    two->free(two, pages.v);
+    double *wanted = doubles(wide, N_TOK * N_Q);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct weir_backend_opts opts = { .n_threads = i + 1, .kv = WEIR_BF16 };
+        assert_int_equal(weir_backend_cpu_open(&opts, &half[i], &why), WEIR_OK);
+        assert_int_equal(2 * half[i]->kv_page_bytes(half[i], &dims), two->kv_page_bytes(two, &dims));
+        size_t bytes = 6 * half[i]->kv_page_bytes(half[i], &dims);
+        struct weir_kv_pages narrow = { half[i]->alloc(half[i], bytes), half[i]->alloc(half[i], bytes) };
+        memset(narrow.k, 0xff, bytes); /* NaN */
+        memset(narrow.v, 0xff, bytes);
+        memcpy(qkv, kept, N_TOK * WIDTH * sizeof *qkv);
+        half[i]->qkv_store(half[i], qkv, &how, &narrow, &batch, &dims);
+        half[i]->attention(half[i], out, qkv, &narrow, &batch, &dims, 0.2f);
+        assert_true(weir_ref_nmse(out, wanted, N_TOK * N_Q) < 2e-5);
+        for (uint32_t t = 0; t < N_TOK; t++) { /* [B2] alone */
+            struct weir_batch part = batch;
+            part.n_tok = 1;
+            part.pos = pos + t;
+            half[i]->attention(half[i], wide, qkv + (size_t)t * WIDTH, &narrow, &part, &dims, 0.2f);
+            assert_memory_equal(wide, out + (size_t)t * N_Q, N_Q * sizeof *out);
+        }
+        half[i]->copy_page(half[i], &narrow, &dims, 3, 0);
+        assert_memory_equal(narrow.k, (char *)narrow.k + 3 * (bytes / 6), bytes / 6);
+        half[i]->free(half[i], narrow.k);
+        half[i]->free(half[i], narrow.v);
+        weir_backend_close(half[i]);
+    }
+    float *const all[] = { cos, sin, qkv, kept, wide, out };
+    for (size_t i = 0; i < 6; i++)
+        one->free(one, all[i]);
+    weir_free(wanted);
+}
+
+/* ---- experts ---- */
+static void route_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    enum { N_TOK = 20, N_EXPERT = 40, N_USED = 6 };
+    float *logits = floats(one, N_TOK * N_EXPERT, true), weight[N_TOK * N_USED];
+    int32_t expert[N_TOK * N_USED];
+
+    (void)two;
+    (void)three;
+    for (int t = 0; t < N_TOK; t++)
+        logits[t * N_EXPERT + 30] = logits[t * N_EXPERT + 7] =
+            2; /* a tie at the top: the lower index is first */
+    for (int renormalize = 0; renormalize < 2; renormalize++) {
+        one->route(one, expert, weight, logits, N_TOK, N_EXPERT, N_USED, renormalize);
+        for (size_t t = 0; t < N_TOK; t++) {
+            double *row = doubles(logits + t * N_EXPERT, N_EXPERT), wanted[N_USED];
+            uint32_t best[N_USED];
+            weir_ref_route(best, wanted, row, N_EXPERT, N_USED, renormalize);
+            assert_int_equal(expert[t * N_USED], 7);
+            assert_int_equal(expert[t * N_USED + 1], 30);
+            for (size_t k = 0; k < N_USED; k++)
+                assert_int_equal(expert[t * N_USED + k], best[k]);
+            CLOSE_ENOUGH(weight + t * N_USED, wanted, N_USED);
+            weir_free(row);
+        }
+    }
+    one->free(one, logits);
+}
+
+static void experts_close(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    enum { N_TOK = 23, N_EXPERT = 5, N_USED = 3, D = 40, FFN = 24 };
+    const struct matrix_case up = { D, { FFN, FFN }, 2, { WEIR_BF16, WEIR_BF16 } },
+                             back = { FFN, { D }, 1, { WEIR_BF16 } };
+    const struct weir_matrix *gate_up[N_EXPERT], *down[N_EXPERT];
+    double *wg[N_EXPERT], *wd[N_EXPERT], wanted[N_TOK * D] = { 0 }, part[D];
+    const struct weir_experts e = { gate_up, down, N_EXPERT, N_USED, D, FFN };
+    float *x = floats(two, N_TOK * D, true), *out = floats(two, N_TOK * D, false),
+          *alone = floats(two, D, false);
+    int32_t expert[N_TOK * N_USED];
+    float weight[N_TOK * N_USED];
+    uint32_t n_out = 0;
+
+    (void)three;
+    for (uint32_t i = 0; i < N_EXPERT; i++) {
+        gate_up[i] = make_matrix(two, &up, &wg[i], &n_out);
+        down[i] = make_matrix(two, &back, &wd[i], &n_out);
+    }
+    double *xd = doubles(x, N_TOK * D);
+    for (uint32_t i = 0; i < N_TOK * N_USED; i++) {
+        expert[i] = (int32_t)((i / N_USED + i % N_USED * 2) % (N_EXPERT - 1)); /* nobody asks the last one */
+        weight[i] = random_float();
+        weir_ref_expert(part, xd + i / N_USED * D, wg[expert[i]], wd[expert[i]], D, FFN);
+        for (uint32_t k = 0; k < D; k++)
+            wanted[i / N_USED * D + k] += weight[i] * part[k];
+    }
+    two->experts(two, out, x, &e, expert, weight, N_TOK);
+    assert_true(weir_ref_nmse(out, wanted, N_TOK * D) < TOLERANCE_SPLIT);
+    check_poison(out, N_TOK * D);
+    for (uint32_t t = 0; t < N_TOK; t++) { /* [E1] */
+        two->experts(two, alone, x + t * D, &e, expert + t * N_USED, weight + t * N_USED, 1);
+        assert_memory_equal(alone, out + t * D, D * sizeof *out);
+    }
+    for (uint32_t i = 0; i < N_EXPERT; i++) {
+        two->unpack(two, (struct weir_matrix *)(uintptr_t)gate_up[i]);
+        two->unpack(two, (struct weir_matrix *)(uintptr_t)down[i]);
+        weir_free(wg[i]);
+        weir_free(wd[i]);
+    }
+    (void)one;
+    two->free(two, x);
+    two->free(two, out);
+    two->free(two, alone);
+    weir_free(xd);
+}
+
+static void bias_adds(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    float *x = floats(three, 7 * 33, true), *bias = floats(three, 33, true),
+          *was = floats(three, 7 * 33, true);
+
+    (void)one;
+    (void)two;
+    memcpy(was, x, 7 * 33 * sizeof *x);
+    three->add_bias(three, x, bias, 7, 33);
+    for (int i = 0; i < 7 * 33; i++)
+        assert_true(x[i] == was[i] + bias[i % 33]);
+    check_poison(x, 7 * 33);
+    three->free(three, x);
+    three->free(three, bias);
+    three->free(three, was);
+}
+
 static void pack_without_memory(struct weir_backend *one, struct weir_backend *two,
                                 struct weir_backend *three)
 {
@@ -593,6 +862,13 @@ TEST(attention_close)
 TEST(attention_extremes)
 TEST(copy_page_copies)
 TEST(pack_without_memory)
+TEST(quantized_close)
+TEST(fp8_is_refused)
+TEST(head_close)
+TEST(attention_bf16)
+TEST(route_close)
+TEST(experts_close)
+TEST(bias_adds)
 
 int main(void)
 {
@@ -602,6 +878,10 @@ int main(void)
         cmocka_unit_test(test_silu_close),       cmocka_unit_test(test_half_numbers_are_exact),
         cmocka_unit_test(test_attention_close),  cmocka_unit_test(test_attention_extremes),
         cmocka_unit_test(test_copy_page_copies), cmocka_unit_test(test_pack_without_memory),
+        cmocka_unit_test(test_quantized_close),  cmocka_unit_test(test_fp8_is_refused),
+        cmocka_unit_test(test_head_close),       cmocka_unit_test(test_attention_bf16),
+        cmocka_unit_test(test_route_close),      cmocka_unit_test(test_experts_close),
+        cmocka_unit_test(test_bias_adds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
