@@ -224,7 +224,8 @@ static bool derive(const struct grammar *g, int i, uint64_t *seed, int depth, st
 static void check_text(const struct grammar *g, struct weir_grammar *compiled, const char *source,
                        struct weir_str text)
 {
-    if (text.len <= TEXT_MAX && matches(g, text) != walk_accepts(compiled, text))
+    /* Longer ones pass the bound of what is ambiguous: one of these grammars in some thousand doubles with each byte. */
+    if (text.len <= 12 && matches(g, text) != walk_accepts(compiled, text))
         fail_msg("%s\n  \"%.*s\": the plain matcher says %d", source, WEIR_STR_FMT(text), matches(g, text));
 }
 

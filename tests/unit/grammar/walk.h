@@ -16,7 +16,8 @@ struct weir_grammar *walk_schema(const char *json, bool compact);
 
 uint64_t walk_random(uint64_t *seed);
 /* Takes permitted tokens at random until the end token; towards `n_want` bytes it prefers the end, and from there on
- * tokens that lead to it. Checks masks on the way now and then. False: not at its end after 64 times as many. */
+ * tokens that lead to it. Checks masks on the way now and then. False: not at its end after 64 times as
+ * many; after 40 bytes where fewer than 10 are wanted, for grammars that are too ambiguous to go on in. */
 bool walk(struct weir_grammar *grammar, uint64_t *seed, size_t n_want, struct weir_buf *out);
 /* Fails the test unless each bit of the mask says what accept does. */
 void walk_check_mask(struct weir_grammar *grammar, const int32_t *ids, int n_ids);
