@@ -19,6 +19,7 @@ ALLOWED = {  # the most specific row wins
     "kernels": {"base", "kernels"},
     "ledger": {"base", "ledger"},
     "replica/text": ENGINE_SIDE,
+    "replica/grammar": {"base", "replica/text", "replica/grammar"},
     "replica/model": ENGINE_SIDE,
     "replica/engine": ENGINE_SIDE,
     "replica/parallel": ENGINE_SIDE,

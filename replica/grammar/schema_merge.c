@@ -17,10 +17,12 @@ static bool is_one_of(struct weir_str key, const char *const *names)
 
 static bool is_annotation(struct weir_str key)
 {
-    static const char *const names[] = { "title",    "description", "default",     "examples",
-                                         "example",  "$schema",     "$id",         "id",
-                                         "$comment", "deprecated",  "readOnly",    "writeOnly",
-                                         "$anchor",  "$defs",       "definitions", NULL };
+    static const char *const names[] = {
+        "title",   "description", "default",     "examples",      "example",         "$schema",
+        "$id",     "id",          "$comment",    "deprecated",    "readOnly",        "writeOnly",
+        "$anchor", "$defs",       "definitions", "discriminator", "contentEncoding", "contentMediaType",
+        NULL
+    };
 
     return is_one_of(key, names) || (key.len > 2 && memcmp(key.ptr, "x-", 2) == 0);
 }
