@@ -11,6 +11,7 @@
 #define KEY_BYTES 7
 #define REGISTER_MAX 192 /* bytes of one, at most */
 #define SECTION_MAX 40
+#define HELD_EXACT 4096
 
 static size_t put_u64(uint8_t *to, uint64_t n)
 {
@@ -75,6 +76,17 @@ static uint64_t whole(double x)
     return x > 0 ? (uint64_t)(x + 0.5) : 0;
 }
 
+/* Holds are estimates: large ones are told in units of 16, rounded up, and a bit says so. */
+static uint64_t squeeze(uint64_t held)
+{
+    return held < HELD_EXACT ? held << 1 : (held + 15) / 16 << 1 | 1;
+}
+
+static uint64_t stretch(uint64_t told)
+{
+    return told & 1 ? (told >> 1) * 16 : told >> 1;
+}
+
 static size_t encode(uint8_t *to, const struct reg_news *news)
 {
     int n_meters = news->is_account ? 1 : WEIR_ADAPTIVE, n_levels = news->is_account ? 1 : LEVELS;
@@ -96,7 +108,7 @@ static size_t encode(uint8_t *to, const struct reg_news *news)
     for (int i = 0; i < n_meters; i++)
         if (news->held[i]) {
             *there |= (uint8_t)(8 << i);
-            len += put_u64(to + len, news->held[i]);
+            len += put_u64(to + len, squeeze(news->held[i]));
         }
     for (int i = 0; news->full && i < n_levels; i++)
         len += put_u64(to + len, whole(news->level[i]));
@@ -210,7 +222,7 @@ bool frame_next(struct frame_reader *r, struct reg_news *ret)
     for (int i = 0; i < n_meters; i++)
         ret->used[i] = there & 1u << i ? get_count(r) : 0;
     for (int i = 0; i < n_meters; i++)
-        ret->held[i] = there & 8u << i ? get_count(r) : 0;
+        ret->held[i] = there & 8u << i ? stretch(get_count(r)) : 0;
     for (int i = 0; r->full && i < (ret->is_account ? 1 : LEVELS); i++)
         ret->level[i] = (double)get_count(r);
     for (int i = 0; ret->has_clock && i < n_meters; i++) {

@@ -6,7 +6,7 @@
  *              account's), generation, demand (1 byte, 8 log2), used..., held..., with full the levels, with clocks (seconds,
  *              limit a minute) of each meter
  *
- * Numbers are LEB128 unless a size is given. About 28 bytes a register that is busy on all meters. */
+ * Holds of 4096 tokens and more are rounded up to a multiple of 16. Numbers are LEB128 unless a size is given. About 28 bytes a register that is busy on all meters. */
 #ifndef WEIR_ROUTER_MESH_FRAME_H
 #define WEIR_ROUTER_MESH_FRAME_H
 

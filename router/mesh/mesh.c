@@ -174,7 +174,7 @@ static void begin_pass(struct weir_mesh *mesh, struct peer *peer, bool epidemic)
     if (peer->joined) {
         peer->walk = (struct register_walk){ .until = version, .full = true };
         peer->joined = false;
-    } else if (peer->walk.until == 0) {
+    } else if (peer->walk.until == 0) { /* the pass before is over */
         uint64_t hot = mesh->hot[mesh->round % HOT_ROUNDS];
         peer->walk.until = version;
         if (epidemic && peer->walk.after < hot)
@@ -206,6 +206,8 @@ static void tell(struct weir_mesh *mesh, uint32_t i, struct round *round, bool e
     }
     if (send(ctx, i, round->bytes) != WEIR_OK) {
         mesh->stats.frames_held++;
+        if (peer->walk.shard == 0 && peer->walk.at == 0)
+            peer->walk.until = 0; /* then with what has changed meanwhile */
         return;
     }
     peer->walk = round->then;
