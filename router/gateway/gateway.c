@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "router/call/catalog.h"
 #include "router/gateway/answer.h"
 #include "router/gateway/parse.h"
 
@@ -194,59 +195,65 @@ static void respond_json(struct weir_http_req *http, int status, struct weir_buf
     weir_http_respond(http, status, &fields, weir_buf_ptr(body), weir_buf_len(body));
 }
 
+/* Looked up again: on_head keeps nothing. */
+static weir_err account_of(struct weir_gateway *g, const struct weir_http_req *http, struct weir_arena *arena,
+                           struct weir_str *ret, struct weir_why *why)
+{
+    return weir_keys_check(g->opts.keys, weir_http_header(http, "authorization"), arena, ret, why);
+}
+
 static void list_models(struct weir_gateway *g, struct weir_http_req *http)
 {
+    struct weir_why why = { 0 };
+    struct weir_arena arena;
+    struct weir_str account;
     struct weir_buf body;
     struct weir_jw w;
 
+    weir_arena_init(&arena, 0);
     weir_buf_init(&body, 0);
-    weir_jw_init(&w, &body);
-    weir_jw_object(&w);
-    weir_jw_key(&w, "object");
-    weir_jw_cstr(&w, "list");
-    weir_jw_key(&w, "data");
-    weir_jw_array(&w);
-    weir_fleet_models(g->opts.fleet, add_model, &w);
-    weir_jw_array_end(&w);
-    weir_jw_object_end(&w);
-    respond_json(http, 200, &body);
+    weir_err err = account_of(g, http, &arena, &account, &why);
+    if (err == WEIR_OK) {
+        weir_jw_init(&w, &body);
+        weir_jw_object(&w);
+        weir_jw_key(&w, "object");
+        weir_jw_cstr(&w, "list");
+        weir_jw_key(&w, "data");
+        weir_jw_array(&w);
+        weir_catalog_list(g->opts.keys, g->opts.fleet, account, add_model, &w);
+        weir_jw_array_end(&w);
+        weir_jw_object_end(&w);
+        respond_json(http, 200, &body);
+    } else {
+        refuse(http, err, &why);
+    }
     weir_buf_release(&body);
-}
-
-/* Writes the one model; runs within weir_fleet_models, where the names are valid. */
-struct one_model {
-    struct weir_str wanted;
-    struct weir_jw w;
-    bool found;
-};
-
-static void match_model(void *ctx, const struct weir_fleet_model *model)
-{
-    struct one_model *one = ctx;
-
-    if (model->id.len != one->wanted.len || memcmp(model->id.ptr, one->wanted.ptr, model->id.len) != 0)
-        return;
-    one->found = true;
-    write_model(&one->w, model);
+    weir_arena_release(&arena);
 }
 
 static void show_model(struct weir_gateway *g, struct weir_http_req *http)
 {
+    struct weir_str id = strip_prefix(strip_prefix(http->path, "/inference"), "/v1/models/"), account;
+    struct weir_fleet_model model;
     struct weir_why why = { 0 };
+    struct weir_arena arena;
     struct weir_buf body;
-    struct one_model one = { .wanted = strip_prefix(strip_prefix(http->path, "/inference"), "/v1/models/") };
+    struct weir_jw w;
 
+    weir_arena_init(&arena, 0);
     weir_buf_init(&body, 0);
-    weir_jw_init(&one.w, &body);
-    weir_fleet_models(g->opts.fleet, match_model, &one);
-    if (one.found)
+    weir_err err = account_of(g, http, &arena, &account, &why);
+    if (err == WEIR_OK)
+        err = weir_catalog_find(g->opts.keys, g->opts.fleet, account, id, &model, &why);
+    if (err == WEIR_OK) {
+        weir_jw_init(&w, &body);
+        write_model(&w, &model);
         respond_json(http, 200, &body);
-    else
-        refuse(http,
-               weir_fail_param(&why, "model", WEIR_NOMODEL,
-                               "the model `%.*s` does not exist or is not served", WEIR_STR_FMT(one.wanted)),
-               &why);
+    } else {
+        refuse(http, err, &why);
+    }
     weir_buf_release(&body);
+    weir_arena_release(&arena);
 }
 
 static void on_request(void *ctx, struct weir_http_req *http)

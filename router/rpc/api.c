@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "router/call/call.h"
+#include "router/call/catalog.h"
 
 struct weir_rpc_api {
     struct weir_rpc_api_opts opts;
@@ -471,7 +472,7 @@ static bool on_list_models(void *ctx, struct weir_rpc_stream *s, struct weir_str
     if (err == WEIR_OK) {
         weir__v1__list_models_response__init(&list->message);
         list->message.models = list->models;
-        weir_fleet_models(r->api->opts.fleet, add_model, list);
+        weir_catalog_list(r->api->opts.keys, r->api->opts.fleet, account, add_model, list);
         err = send_message(r, &list->message.base) ? WEIR_OK : WEIR_NOMEM;
     }
     finish(r, err, &why, 0);

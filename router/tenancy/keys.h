@@ -36,6 +36,7 @@ struct weir_model {
     enum weir_size_class size;
     enum weir_limit_policy policy;
     uint32_t context_length; /* 0: not known here */
+    bool has_record;
 };
 
 WEIR_MUST_CHECK weir_err weir_keys_open(const char *prefix, struct weir_keys **ret, struct weir_why *why);

@@ -171,3 +171,29 @@ def test_models_say_who_may_use_them(fleet, stubs, model, code, name, grpc_code)
     assert rpc(fleet.routers[0], key, stubs, model) == (grpc_code, name)
     status, body = chat(fleet.routers[1], key, "t-alias")
     assert body["model"] == "t-alias"  # as it was asked for
+
+
+def models(router, key):
+    request = urllib.request.Request(f"http://{router['rest']}/v1/models", headers={"authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return {m["id"] for m in json.loads(reply.read())["data"]}
+
+
+def test_the_list_of_models_is_the_accounts_own(fleet, stubs):
+    pb, pb_grpc = stubs
+    fleet.create_account("lister", "--has-payment-method", "true")
+    key = fleet.create_key("k", "lister")
+    admin(fleet, "POST", "/v1/fleet/models?modelId=demo", {"deployment": "demo"})
+    admin(fleet, "POST", "/v1/fleet/models?modelId=l%2Falias", {"deployment": "demo"})
+    admin(fleet, "POST", "/v1/fleet/models?modelId=l-private", {"deployment": "demo", "public": False, "accounts": ["demo"]})
+    admin(fleet, "POST", "/v1/fleet/models?modelId=l-unserved", {"deployment": "nobody-serves-this"})
+    everywhere(fleet, lambda r: "l/alias" in models(r, key), seconds=5)
+    everywhere(fleet, lambda r: "l-private" in models(r, fleet.api_key), seconds=5)
+    for router in fleet.routers:
+        assert {"demo", "l/alias"} <= models(router, key) and not {"l-private", "l-unserved"} & models(router, key)
+    with grpc.insecure_channel(fleet.routers[1]["grpc"]) as channel:
+        listed = pb_grpc.InferenceStub(channel).ListModels(pb.ListModelsRequest(), metadata=(("authorization", f"Bearer {key}"),))
+    assert {m.id for m in listed.models} == models(fleet.routers[1], key)
+    for i in ("l%2Falias", "l-private", "l-unserved", "demo", "t-alias", "t-paying", "t-hidden", "t-gone", "t-other"):
+        admin(fleet, "DELETE", f"/v1/fleet/models/{i}")
+    everywhere(fleet, lambda r: models(r, key) == {"demo"}, seconds=5)  # as the replicas call it
