@@ -1,15 +1,17 @@
 /* bench_engine.c - prompts and decoding of one model on this machine, beside what its memory can read.
  *
- * Each figure is the best of a few rounds: on a machine shared with others the best is the one that was least disturbed.
+ * Each figure is the best of a few rounds: on a machine shared with others the best is the one that was least disturbed. With
+ * --cpu-time the process's own time is counted, which on a busy machine says what one thread would do alone.
  * The probe reads 256 MiB with as many threads as the engine has, just before the decoding; a decoded token reads every weight
  * once, so weight bytes times steps a second over the probe is the share of the memory's speed that decoding reaches. */
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "replica/engine/engine.h"
 
@@ -17,13 +19,26 @@
 #define THREADS_MAX 256
 #define BATCH_MAX 64
 #define DECODE_PROMPT 32
+#define PREFIX 2000
+#define REST 64
 
 struct options {
-    const char *model;
+    const char *model, *weights, *kv;
     uint32_t n_threads, step_tokens, rounds;
     uint64_t head_params; /* of the table and the head: a prompt's tokens do not go through them */
     bool json;
 };
+
+/* ---- time ---- */
+static clockid_t timer = CLOCK_MONOTONIC;
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(timer, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 
 /* ---- what the memory can do ---- */
 struct reader {
@@ -61,7 +76,7 @@ static double probe_gb_s(uint32_t n_threads, uint32_t rounds)
         return 0;
     memset(memory, 1, PROBE_BYTES + 4096);
     for (uint32_t round = 0; round < rounds; round++) {
-        uint64_t begin = weir_now_ns();
+        uint64_t begin = now_ns();
         for (uint32_t i = 0; i < n_threads; i++) {
             size_t share = PROBE_BYTES / 8 / n_threads / 32 * 32;
             readers[i] = (struct reader){ .from = memory + i * share, .n_words = share };
@@ -70,7 +85,7 @@ static double probe_gb_s(uint32_t n_threads, uint32_t rounds)
         }
         for (uint32_t i = 0; i < n_threads; i++)
             pthread_join(readers[i].thread, NULL);
-        double gb_s = PROBE_BYTES / (double)(weir_now_ns() - begin);
+        double gb_s = PROBE_BYTES / (double)(now_ns() - begin);
         best = gb_s > best ? gb_s : best;
     }
     weir_free(memory);
@@ -89,6 +104,8 @@ static struct weir_engine *open_engine(const struct options *o)
     struct weir_engine_opts opts = { .model_dir = o->model,
                                      .backend = "cpu",
                                      .n_threads = o->n_threads,
+                                     .weights = o->weights,
+                                     .kv = o->kv,
                                      .n_slots = BATCH_MAX,
                                      .n_queue_max = BATCH_MAX,
                                      .step_tokens = o->step_tokens };
@@ -100,10 +117,13 @@ static struct weir_engine *open_engine(const struct options *o)
     return eng;
 }
 
-/* Prompts differ from each other, so that the prefix cache helps nobody. */
-static struct weir_session *submit(struct weir_engine *eng, uint32_t n_prompt, uint32_t max_tokens)
+/* The first n_shared tokens are the same for all who say the same `prefix`; the rest is new each time, so that the prefix cache
+ * helps no further. */
+static struct weir_session *submit_behind(struct weir_engine *eng, uint64_t prefix, uint32_t n_shared,
+                                          uint32_t n_prompt, uint32_t max_tokens)
 {
-    static uint64_t random = 1;
+    static uint64_t fresh = 1;
+    uint64_t random = prefix;
     uint32_t n_vocab = weir_engine_info(eng)->n_vocab;
     int32_t *prompt = weir_calloc(n_prompt, sizeof *prompt);
     struct weir_session *ses = NULL;
@@ -112,6 +132,8 @@ static struct weir_session *submit(struct weir_engine *eng, uint32_t n_prompt, u
     if (!prompt)
         die("no memory");
     for (uint32_t i = 0; i < n_prompt; i++) {
+        if (i == n_shared)
+            random = fresh++ << 32;
         random = random * 6364136223846793005ull + 1442695040888963407ull;
         prompt[i] = (int32_t)((random >> 33) % n_vocab);
     }
@@ -126,6 +148,11 @@ static struct weir_session *submit(struct weir_engine *eng, uint32_t n_prompt, u
         die(why.text);
     weir_free(prompt);
     return ses;
+}
+
+static struct weir_session *submit(struct weir_engine *eng, uint32_t n_prompt, uint32_t max_tokens)
+{
+    return submit_behind(eng, 0, 0, n_prompt, max_tokens);
 }
 
 static struct weir_engine_step step(struct weir_engine *eng)
@@ -145,14 +172,30 @@ static double bench_prefill(struct weir_engine *eng, uint32_t n_prompt, uint32_t
 
     for (uint32_t round = 0; round < rounds; round++) {
         struct weir_session *ses = submit(eng, n_prompt, 1);
-        uint64_t begin = weir_now_ns();
+        uint64_t begin = now_ns();
         while (weir_engine_has_work(eng))
             step(eng);
-        double speed = n_prompt * 1e9 / (double)(weir_now_ns() - begin);
+        double speed = n_prompt * 1e9 / (double)(now_ns() - begin);
         best = speed > best ? speed : best;
         weir_session_close(ses);
     }
     return best;
+}
+
+/* Milliseconds until the first token of PREFIX + REST tokens, the prefix unknown and known. */
+static void bench_prefix(struct weir_engine *eng, uint32_t rounds, double best[2])
+{
+    best[0] = best[1] = INFINITY;
+    for (uint32_t round = 0; round < rounds; round++)
+        for (int warm = 0; warm < 2; warm++) {
+            uint64_t begin = now_ns();
+            struct weir_session *ses = submit_behind(eng, 1000 + round, PREFIX, PREFIX + REST, 1);
+            while (weir_engine_has_work(eng))
+                step(eng);
+            double ms = (double)(now_ns() - begin) / 1e6;
+            best[warm] = ms < best[warm] ? ms : best[warm];
+            weir_session_close(ses);
+        }
 }
 
 /* Tokens a second of all sequences together; n_steps are timed at once, so that a step is not just a lucky one. */
@@ -166,10 +209,10 @@ static double bench_decode(struct weir_engine *eng, uint32_t n_batch, uint32_t n
     while (step(eng).n_decode < n_batch)
         ;
     for (uint32_t round = 0; round < rounds; round++) {
-        uint64_t begin = weir_now_ns();
+        uint64_t begin = now_ns();
         for (uint32_t i = 0; i < n_steps; i++)
             step(eng);
-        double speed = n_steps * n_batch * 1e9 / (double)(weir_now_ns() - begin);
+        double speed = n_steps * n_batch * 1e9 / (double)(now_ns() - begin);
         best = speed > best ? speed : best;
     }
     for (uint32_t i = 0; i < n_batch; i++)
@@ -200,13 +243,28 @@ static void tell_decode(const struct options *o, uint32_t n_batch, double speed,
             n_batch, speed, gb_s, 100 * gb_s / probe, probe);
 }
 
+static void tell_prefix(const struct options *o, const double ms[2])
+{
+    if (o->json)
+        printf("{\"prefix\":%d,\"rest\":%d,\"cold_ms\":%.1f,\"warm_ms\":%.1f}\n", PREFIX, REST, ms[0], ms[1]);
+    else
+        printf("first token behind %d + %d tokens: %.1f ms cold, %.1f ms warm (%.1f %%)\n", PREFIX, REST,
+               ms[0], ms[1], 100 * ms[1] / ms[0]);
+}
+
 static bool read_options(int argc, char **argv, struct options *o)
 {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0)
             o->json = true;
+        else if (strcmp(argv[i], "--cpu-time") == 0)
+            timer = CLOCK_PROCESS_CPUTIME_ID;
         else if (i + 1 < argc && strcmp(argv[i], "--model") == 0)
             o->model = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--weights") == 0)
+            o->weights = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--kv") == 0)
+            o->kv = argv[++i];
         else if (i + 1 < argc && strcmp(argv[i], "--threads") == 0)
             o->n_threads = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (i + 1 < argc && strcmp(argv[i], "--step-tokens") == 0)
@@ -226,13 +284,14 @@ static bool read_options(int argc, char **argv, struct options *o)
 int main(int argc, char **argv)
 {
     static const uint32_t prompts[] = { 128, 512, 2048 }, batches[] = { 1, 4, 16 };
-    struct options o = { .rounds = 5 };
+    struct options o = { .weights = "native", .kv = "bf16", .rounds = 5 };
 
     if (!read_options(argc, argv, &o)) {
-        fprintf(stderr,
-                "usage: %s --model DIR [--threads N] [--step-tokens N] [--head-params N] [--rounds 1-20] "
-                "[--json]\n",
-                argv[0]);
+        fprintf(
+            stderr,
+            "usage: %s --model DIR [--weights native|q8|q4] [--kv f32|bf16] [--threads N] [--step-tokens N] "
+            "[--head-params N] [--rounds 1-20] [--cpu-time] [--json]\n",
+            argv[0]);
         return 2;
     }
     struct weir_engine *eng = open_engine(&o);
@@ -240,14 +299,21 @@ int main(int argc, char **argv)
     double gb = (double)info->weight_bytes / 1e9,
            gflop_token = 2 * (double)(info->n_params - o.head_params) / 1e9;
     if (o.json)
-        printf("{\"backend\":\"%s\",\"threads\":%u,\"n_params\":%llu,\"weight_bytes\":%llu}\n", info->backend,
-               o.n_threads, (unsigned long long)info->n_params, (unsigned long long)info->weight_bytes);
+        printf("{\"backend\":\"%s\",\"weights\":\"%s\",\"kv\":\"%s\",\"threads\":%u,\"n_params\":%llu,"
+               "\"weight_bytes\":%llu}\n",
+               info->backend, o.weights, o.kv, o.n_threads, (unsigned long long)info->n_params,
+               (unsigned long long)info->weight_bytes);
     else
-        printf("%s, %u threads, %.1f M parameters, %.1f MB of weights\n", info->backend, o.n_threads,
-               (double)info->n_params / 1e6, gb * 1e3);
+        printf("%s, weights %s, keys and values %s, %u threads, %.1f M parameters, %.1f MB of weights\n",
+               info->backend, o.weights, o.kv, o.n_threads, (double)info->n_params / 1e6, gb * 1e3);
     for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++)
         if (prompts[i] < info->n_context)
             tell_prefill(&o, prompts[i], bench_prefill(eng, prompts[i], o.rounds), gflop_token);
+    if (PREFIX + REST < info->n_context) {
+        double ms[2];
+        bench_prefix(eng, o.rounds, ms);
+        tell_prefix(&o, ms);
+    }
     for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
         double probe = probe_gb_s(o.n_threads, 3);
         tell_decode(&o, batches[i], bench_decode(eng, batches[i], 16, o.rounds), gb, probe);

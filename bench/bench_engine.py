@@ -38,19 +38,29 @@ def model(preset):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="S", help="a shape of tools/make_model.py: S, M or L")
-    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+    parser.add_argument("--preset", default="S", help="a shape of tools/make_model.py: S, M or L; or several, with commas")
+    parser.add_argument("--weights", default="native,q8,q4", help="native, q8, q4; or several, with commas")
+    parser.add_argument("--kv", default="bf16", help="keys and values: f32 or bf16")
+    parser.add_argument("--threads", default="1,2", help="or one number")
     parser.add_argument("--step-tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="count the process's own time: for one thread on a busy machine")
     parser.add_argument("--json", action="store_true", help="one object a line")
     args = parser.parse_args()
-    path = model(args.preset)
-    with open(os.path.join(path, "config.json")) as file:
-        config = json.load(file)
-    head = config["vocab_size"] * config["hidden_size"] * (1 if config["tie_word_embeddings"] else 2)
-    command = [os.path.join(ROOT, "build", "release", "bin", "weir-bench-engine"), "--model", path, "--head-params", str(head), "--threads", str(args.threads),
-               "--step-tokens", str(args.step_tokens), "--rounds", str(args.rounds)] + (["--json"] if args.json else [])
-    sys.exit(subprocess.run(command).returncode)
+    for preset in args.preset.split(","):
+        path = model(preset)
+        with open(os.path.join(path, "config.json")) as file:
+            config = json.load(file)
+        head = config["vocab_size"] * config["hidden_size"] * (1 if config["tie_word_embeddings"] else 2)
+        for weights in args.weights.split(","):
+            for threads in args.threads.split(","):
+                run(args, path, head, weights, threads)
+
+
+def run(args, path, head, weights, threads):
+    command = [os.path.join(ROOT, "build", "release", "bin", "weir-bench-engine"), "--model", path, "--weights", weights, "--kv", args.kv]
+    command += ["--head-params", str(head), "--threads", threads, "--step-tokens", str(args.step_tokens), "--rounds", str(args.rounds)]
+    subprocess.run(command + (["--cpu-time"] if args.cpu_time else []) + (["--json"] if args.json else []), check=True)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
         return weir_fail_param(why, "weights", WEIR_INVALID, "weights: `%s` is not native, q8 or q4",
                                eng->opts.weights);
     opts.quant = (enum weir_quant)i;
+    if (eng->opts.kv && strcmp(eng->opts.kv, "bf16") == 0)
+        opts.backend.kv = WEIR_BF16;
+    else if (eng->opts.kv && strcmp(eng->opts.kv, "f32") != 0)
+        return weir_fail_param(why, "kv", WEIR_INVALID, "kv: `%s` is not f32 or bf16", eng->opts.kv);
     return parallel_open(&opts, &eng->config, &eng->model, why);
 }
 

@@ -25,6 +25,7 @@ struct weir_engine_opts {
     uint32_t n_threads;       /* 0 = as many as there are cores */
     uint32_t tensor_parallel; /* ranks; 0 or 1 = none */
     const char *weights;      /* how they are kept: "native", "q8" or "q4"; NULL = native */
+    const char *kv;           /* keys and values: "f32" or "bf16"; NULL = f32 */
     uint32_t n_slots;         /* sequences at once */
     uint32_t n_queue_max;     /* sessions waiting */
     uint64_t kv_bytes;        /* of the page pool; 0 = enough for n_slots whole contexts, at most 1 GiB */
