@@ -14,7 +14,7 @@ enum {
     GRAM_NEST_MAX = 64,             /* brackets in a grammar, levels of a schema */
     GRAM_NFA_MAX = 512 << 10,       /* states and edges of one rule before it is made deterministic */
     GRAM_SETS_MAX = 4 << 20,        /* states in all subsets of one rule */
-    GRAM_INLINE_MAX = 24,           /* weight of a rule that is put in place of its calls */
+    GRAM_INLINE_MAX = 64,           /* weight of a rule that is put in place of its calls */
     GRAM_VISITS_MAX = 2048,         /* steps to settle one byte */
     GRAM_WARM_MAX = 6,              /* wide nodes whose masks are made when compiling */
     GRAM_AFTER_MAX = 256,           /* bytes of weir_grammar_opts.after */
@@ -22,7 +22,7 @@ enum {
 };
 #define GRAM_COMPILE_WORK_MAX 40000000u /* edges looked at while compiling: some 0.3 s */
 #define GRAM_ALIKE_WORK_MAX 200000000u  /* the same for finding nodes that are alike; past it none are */
-#define GRAM_STEP_WORK_MAX 8000000u     /* heads moved for one mask or one token: some 0.1 s */
+#define GRAM_STEP_WORK_MAX 32000000u    /* heads moved for one mask or one token: some 0.4 s */
 #define GRAM_MASK_BYTES_MAX ((size_t)16 << 20) /* masks that one grammar keeps */
 #define GRAM_INF UINT32_MAX                    /* of a repetition: without end */
 

@@ -29,7 +29,7 @@
 #define WEIR_GRAMMAR_NODES_MAX (96u << 10)  /* states of all rules' automata */
 #define WEIR_GRAMMAR_EDGES_MAX (512u << 10) /* transitions of all rules' automata */
 #define WEIR_GRAMMAR_REPEAT_MAX 4096u       /* the largest m or n of x{m,n}, minLength, maxItems, ... */
-/* Bounds of one choice, beside some 0.1 s of work for a mask; past them accept says no and masks are empty: only an
+/* Bounds of one choice, beside some 0.4 s of work for a mask; past them accept says no and masks are empty: only an
  * ambiguous grammar gets there. */
 #define WEIR_GRAMMAR_HEADS_MAX 1024u          /* ways to read the text so far */
 #define WEIR_GRAMMAR_ENTRIES_MAX (256u << 10) /* levels of nesting, shared among those ways */
