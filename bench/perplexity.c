@@ -23,7 +23,7 @@ static const struct quant {
     const char *name;
     enum weir_quant quant;
     double loss_max; /* of the native perplexity, with --check */
-} quants[] = { { "native", WEIR_NATIVE, 0 }, { "q8", WEIR_Q8, 0.01 }, { "q4", WEIR_Q4, 0.10 } };
+} quants[] = { { "native", WEIR_NATIVE, 0 }, { "q8", WEIR_Q8, 0.002 }, { "q4", WEIR_Q4, 0.02 } };
 
 struct row {
     int32_t ids[ROW_MAX];

@@ -1,4 +1,4 @@
-"""A replica whose model is split over ranks, behind a router."""
+"""A replica whose model is split over ranks, and one with smaller weights, behind a router."""
 
 import os
 import subprocess
@@ -28,3 +28,10 @@ def test_ranks_that_do_not_fit_are_refused_by_name(bin_dir):
                           "--tensor-parallel", "7"], capture_output=True, text=True, timeout=60)
     assert run.returncode != 0
     assert "7 ranks can't share the model's heads" in run.stdout + run.stderr
+
+
+def test_eight_bit_weights_answer_the_same_to_easy_questions(fleet, own_fleet):
+    eight = own_fleet(1, 1, replica_args=["--weights", "q8"])
+    pairs = list(zip(answers(eight), answers(fleet)))
+    assert all(len(a) > 2 for a, _ in pairs)
+    assert sum(a == b for a, b in pairs) >= 2  # greedy; a close choice may fall the other way
