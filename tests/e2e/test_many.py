@@ -5,6 +5,7 @@ import asyncio
 import random
 
 import openai
+import pytest
 
 from conftest import SLOW, metrics
 from load import Stream, chat, until
@@ -53,22 +54,31 @@ async def ask(api, body, stream):
     return {i: tuple(c) for i, c in choices.items()}, usage.prompt_tokens, usage.completion_tokens
 
 
-def test_64_mixed_requests_equal_each_alone(fleet):
+def check_mixed(fleet, n, turns):
     rng = random.Random(7)
-    bodies = [request(i, rng) for i in range(64)]
+    bodies = [request(i, rng) for i in range(n)]
 
     async def run():
         apis = [openai.AsyncOpenAI(base_url=f"http://{r['rest']}/v1", api_key=fleet.api_key, max_retries=0, timeout=300)
                 for r in fleet.routers]
         alone = [await ask(apis[0], body, stream=False) for body in bodies]
-        for turn in range(1 if SLOW else 3):
-            together = await asyncio.gather(*(ask(apis[(i + turn) % 2], body, stream=(i + turn) % 3 > 0)
+        for turn in range(turns):
+            together = await asyncio.gather(*(ask(apis[(i + turn) % len(apis)], body, stream=(i + turn) % 3 > 0)
                                               for i, body in enumerate(bodies)))
             for i, (one, many) in enumerate(zip(alone, together)):
                 assert one == many, f"request {i} in turn {turn}: {bodies[i]}"
         for api in apis:
             await api.close()
     asyncio.run(run())
+
+
+def test_64_mixed_requests_equal_each_alone(fleet):
+    check_mixed(fleet, 64, 1 if SLOW else 3)
+
+
+@pytest.mark.parametrize("args", [["--weights", "q8"], ["--weights", "q4"], ["--tensor-parallel", "2"]], ids=" ".join)
+def test_the_same_however_the_model_is_kept(own_fleet, args):
+    check_mixed(own_fleet(1, 1, replica_args=args), 24, 1)
 
 
 def test_killed_clients_leave_no_blocks(own_fleet, endless_model):
