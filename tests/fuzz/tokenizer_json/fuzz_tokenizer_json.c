@@ -31,6 +31,26 @@ static void check_run(const struct weir_tokenizer *tok, struct weir_str text, bo
     }
 }
 
+/* Without spans the same ids; with them as sound. */
+static void check_spans(const struct weir_tokenizer *tok, struct weir_str text, struct weir_arena *arena)
+{
+    const struct weir_span spans[] = { { text.len / 4, text.len / 3 }, { text.len / 2, text.len } };
+    struct weir_tokens plain = { 0 }, same = { 0 }, some = { 0 };
+    struct weir_why why = { 0 };
+    weir_err err = weir_tokenize(tok, text, true, true, IDS_MAX, arena, &plain, &why);
+
+    if (err != weir_tokenizer_encode_spans(tok, text, NULL, 0, true, IDS_MAX, arena, &same, &why))
+        abort();
+    if (plain.n != same.n || (plain.n > 0 && memcmp(plain.ids, same.ids, plain.n * sizeof *plain.ids) != 0))
+        abort();
+    err = weir_tokenizer_encode_spans(tok, text, spans, 2, true, IDS_MAX, arena, &some, &why);
+    if (err == WEIR_OK ? some.n > IDS_MAX : !why.text[0])
+        abort();
+    for (size_t i = 0; i < some.n; i++)
+        if (some.ids[i] < 0 || (size_t)some.ids[i] >= weir_tokenizer_vocab(tok))
+            abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char own[] = "Hello  w\xc3\xb6rld's <s>a</s> 1234\n\n \xe6\xb0\xb4\xf0\x9f\x8c\x8a"
@@ -52,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     weir_arena_init(&arena, 0);
     check_run(tok, text, true, &arena);
     check_run(tok, text, false, &arena);
+    check_spans(tok, text, &arena);
     if (end) {
         size_t len = size - json.len - 1;
         check_run(tok,

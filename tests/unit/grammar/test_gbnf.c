@@ -319,6 +319,40 @@ static void test_state_keeps_its_grammar(void **state)
     weir_grammar_vocab_close(NULL);
 }
 
+/* A real tokenizer: what may come is what begins as the grammar does; special tokens may not, whatever they spell, but
+ * for those that end an answer. */
+static void test_tokenizer(void **state)
+{
+    struct weir_tokenizer *tok = NULL;
+    struct weir_grammar_vocab *vocab = NULL;
+    struct weir_grammar *g = NULL;
+    struct weir_grammar_state *st = NULL;
+    static uint32_t bits[1 << 16];
+    int n_open = 0;
+
+    (void)state;
+    assert_int_equal(weir_tokenizer_open("models/demo", &tok, NULL), WEIR_OK);
+    int32_t n = (int32_t)weir_tokenizer_vocab(tok), end = -1;
+    for (int32_t id = 0; id < n && end < 0; id++)
+        end = weir_token_is_special(tok, id) ? id : -1;
+    assert_int_equal(weir_grammar_vocab_open(tok, &end, 1, &vocab, NULL), WEIR_OK);
+    assert_int_equal(weir_grammar_compile_gbnf(vocab, WEIR_STR("root ::= (\"{\" .*)?"), NULL, &g, NULL),
+                     WEIR_OK);
+    assert_int_equal(weir_grammar_state_open(g, &st, NULL), WEIR_OK);
+    weir_grammar_state_mask(st, bits, (uint32_t)n);
+    for (int32_t id = 0; id < n; id++) {
+        struct weir_str bytes = weir_token_bytes(tok, id, /* with_special= */ false);
+        bool may = bytes.len > 0 && bytes.ptr[0] == '{';
+        n_open += may;
+        assert_int_equal(bits[id / 32] >> (id % 32) & 1, id == end || may);
+    }
+    assert_true(n_open > 0 && end >= 0);
+    weir_grammar_state_close(st);
+    weir_grammar_unref(g);
+    weir_grammar_vocab_close(vocab);
+    weir_tokenizer_close(tok);
+}
+
 /* Whatever allocation fails: an error, nothing leaks (ASan), and no state that says yes. */
 static void test_no_memory(void **state)
 {
@@ -359,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_ambiguity_is_bounded),
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_state_keeps_its_grammar),
+        cmocka_unit_test(test_tokenizer),
         cmocka_unit_test(test_no_memory),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
