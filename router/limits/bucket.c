@@ -25,8 +25,9 @@ double key_holds(const struct limit_key *key, int i)
 
 double key_demand(const struct limit_key *key, uint64_t now_ns)
 {
-    double dt = (double)(now_ns - key->demand_ns) * NS;
-    return key->demand * exp(-dt / DEMAND_TAU_S);
+    double dt = (double)(now_ns - key->demand_ns) * NS / DEMAND_TAU_S;
+    return dt < 0.01 ? key->demand * (1 - dt)
+                     : key->demand * exp(-dt); /* most often the first, which is cheap */
 }
 
 /* What others use is believed up to the limit: more they can't be admitted for long. */

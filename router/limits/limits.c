@@ -152,11 +152,14 @@ void change_touch(struct weir_limits *lim, struct change_list *list, struct chan
 
 /* ---- keys ---- */
 /* 56 bits: the shard's, by account, and 48 of both names. */
+static uint64_t id_of(uint64_t account, struct weir_str deployment)
+{
+    return (account >> 56 << 48) | (weir_hash64(deployment.ptr, deployment.len, account) & (ID_MASK >> 8));
+}
+
 uint64_t limit_key_id(struct weir_str account, struct weir_str deployment)
 {
-    uint64_t shard = weir_hash64(account.ptr, account.len, 1) & 0xff;
-    uint64_t names = weir_hash64(deployment.ptr, deployment.len, weir_hash64(account.ptr, account.len, 2));
-    return (shard << 48 | (names & (ID_MASK >> 8))) & ID_MASK;
+    return id_of(weir_hash64(account.ptr, account.len, 1), deployment);
 }
 
 struct shard *shard_of_id(struct weir_limits *lim, uint64_t id)
@@ -344,7 +347,8 @@ static void note_demand(struct limit_key *key, const double estimates[LEVELS], u
 static int find_full(struct weir_limits *lim, struct limit_key *key, const struct weir_limit_table *t,
                      const double estimates[LEVELS], uint64_t now_ns)
 {
-    bool was_quiet = key_is_quiet(key, t, now_ns);
+    bool was_quiet =
+        atomic_load_explicit(&lim->n_live, memory_order_relaxed) > 1 && key_is_quiet(key, t, now_ns);
 
     note_demand(key, estimates, now_ns);
     key_cut_slice(lim, key, t, was_quiet, now_ns);
@@ -418,10 +422,11 @@ static struct limit_key *ready_key(struct weir_limits *lim, struct shard *shard,
 }
 
 static weir_err decide(struct weir_limits *lim, struct shard *shard, const struct weir_limits_ask *ask,
-                       const struct weir_limit_table *t, uint64_t now_ns, struct weir_limits_verdict *ret)
+                       const uint64_t ids[2], uint64_t now_ns, struct weir_limits_verdict *ret)
 {
-    struct limit_key *key = ready_key(lim, shard, ask, false, t, now_ns);
-    struct limit_key *account = ready_key(lim, shard, ask, true, t, now_ns);
+    const struct weir_limit_table *t = &lim->table;
+    struct limit_key *key = ready_key(lim, shard, ask, ids[0], false, t, now_ns);
+    struct limit_key *account = ready_key(lim, shard, ask, ids[1], true, t, now_ns);
     double tokens[LEVELS], requests[LEVELS] = { ask->n };
 
     ret->admitted = true;
@@ -473,12 +478,14 @@ static weir_err decide(struct weir_limits *lim, struct shard *shard, const struc
 weir_err weir_limits_reserve(struct weir_limits *lim, const struct weir_limits_ask *ask, uint64_t now_ns,
                              struct weir_limits_verdict *ret)
 {
-    struct shard *shard = shard_of_id(lim, limit_key_id(ask->account, ask->deployment));
+    uint64_t account = weir_hash64(ask->account.ptr, ask->account.len, 1);
+    const uint64_t ids[2] = { id_of(account, ask->deployment), id_of(account, (struct weir_str){ "", 0 }) };
+    struct shard *shard = shard_of_id(lim, ids[0]);
 
     *ret = (struct weir_limits_verdict){ .admitted = false };
     pthread_rwlock_rdlock(&lim->table_lock); /* before a shard's */
     pthread_mutex_lock(&shard->lock);
-    weir_err err = decide(lim, shard, ask, &lim->table, now_ns, ret);
+    weir_err err = decide(lim, shard, ask, ids, now_ns, ret);
     pthread_mutex_unlock(&shard->lock);
     pthread_rwlock_unlock(&lim->table_lock);
     return err;
