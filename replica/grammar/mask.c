@@ -107,12 +107,15 @@ static struct gram_mask *make_mask(struct weir_grammar_state *st, uint32_t node,
 {
     const struct weir_grammar_vocab *vocab = st->grammar->vocab;
     struct gram_found found = { .bits = st->bits, .n_vocab = vocab->n_tokens };
-    uint32_t n = st->heads.n;
+    uint32_t n = st->heads.n, work = st->work;
     struct gram_mask *mask = NULL;
 
+    st->work =
+        0; /* a bound of its own: whether a mask was kept must not decide what a step may cost besides */
     if (gram_heads_add(st, (struct gram_head){ node, GRAM_UNKNOWN }) && gram_walk(st, 0, n, 1, &found))
         mask = pack(vocab, &found, ret_size);
     st->heads.n = n;
+    st->work = work;
     st->spent = st->spent || !mask;
     memset(st->bits, 0, vocab->n_words * sizeof *st->bits);
     weir_free(found.escapes);
