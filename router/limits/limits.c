@@ -404,10 +404,9 @@ static void take(struct limit_key *key, const double estimates[LEVELS])
 }
 
 static struct limit_key *ready_key(struct weir_limits *lim, struct shard *shard,
-                                   const struct weir_limits_ask *ask, bool is_account,
+                                   const struct weir_limits_ask *ask, uint64_t id, bool is_account,
                                    const struct weir_limit_table *t, uint64_t now_ns)
 {
-    uint64_t id = limit_key_id(ask->account, is_account ? (struct weir_str){ "", 0 } : ask->deployment);
     struct limit_key *key = key_find(shard, id);
 
     if (!key)
