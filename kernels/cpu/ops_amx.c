@@ -7,6 +7,9 @@
  *   [X1] Every output is one chain along n_in in steps of 32 inputs: the rounded parts, then the rests. Rows of a tile know
  *        nothing of each other, and one token goes the same way as many, so the bits do not depend on the batch.
  *
+ *   [X2] A few tokens go by vectors, which wait less for weights. What a tile instruction does is defined to the bit: from zero,
+ *        two chains of fused multiply-adds over its 16 pairs of inputs, one of the even and one of the odd; their sum is
+ *        added to the tile; denormal numbers are zeros. The vectors do the same.
  *
  * Q8 and Q4 are multiplied in integers (see integers.h), many tokens by tiles of 64 inputs, a few by vectors: sums of integers
  * are exact, so that the bits are the same.
@@ -26,8 +29,10 @@
 #define ROWS 16  /* tokens of a tile */
 #define DEPTH 32 /* inputs of a tile */
 #define TILE_BYTES 1024
-#define AHEAD 4      /* tiles of weights to prefetch */
-#define TILES_FROM 6 /* tokens from which tiles of integers are faster than vectors */
+#define AHEAD 4           /* tiles of weights to prefetch */
+#define FAR 2048          /* bytes of weights to prefetch for vectors */
+#define BF16_TILES_FROM 4 /* tokens from which tiles of bf16 are faster than vectors */
+#define TILES_FROM 6      /* tokens from which tiles of integers are faster than vectors */
 
 int cpu_amx_allowed(void)
 {
@@ -155,6 +160,85 @@ static void tiles(const char *x0, const struct weir_matrix *m, uint32_t panel, i
     _tile_stored(3, sums[1][1], 64);
 }
 
+/* ---- a few tokens of bf16 ---- */
+static __m512 even(__m512i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+}
+
+static __m512 odd(__m512i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000u)));
+}
+
+/* One token by P panels; P is a constant where this is inlined. [X2] */
+static inline __attribute__((always_inline)) void
+vectors(float *out, const char *x, const struct weir_matrix *m, uint32_t panel, const int P)
+{
+    size_t n = n_deep(m), stride = n * TILE_BYTES;
+    const char *w = (const char *)m->data + panel * stride;
+    __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
+
+    for (size_t i = 0; i < n; i++, x += 2 * TILE_BYTES, w += TILE_BYTES) {
+        __m512 rounded[4][2], rest[4][2];
+        _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) rounded[p][0] = rounded[p][1] = rest[p][0] =
+            rest[p][1] = _mm512_setzero_ps();
+        for (size_t k = 0; k < DEPTH / 2; k++) {
+            int32_t pair[2];
+            memcpy(&pair[0], x + 4 * k, 4);
+            memcpy(&pair[1], x + TILE_BYTES + 4 * k, 4);
+            __m512i a = _mm512_set1_epi32(pair[0]), b = _mm512_set1_epi32(pair[1]);
+            __m512 a0 = even(a), a1 = odd(a), b0 = even(b), b1 = odd(b);
+            _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
+            {
+                const char *at = w + (size_t)p * stride + 64 * k;
+                __m512i weights = _mm512_loadu_si512(at);
+                _mm_prefetch(at + FAR, _MM_HINT_T0);
+                __m512 w0 = even(weights), w1 = odd(weights);
+                rounded[p][0] = _mm512_fmadd_ps(a0, w0, rounded[p][0]);
+                rounded[p][1] = _mm512_fmadd_ps(a1, w1, rounded[p][1]);
+                rest[p][0] = _mm512_fmadd_ps(b0, w0, rest[p][0]);
+                rest[p][1] = _mm512_fmadd_ps(b1, w1, rest[p][1]);
+            }
+        }
+        _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
+        {
+            sums[p] = _mm512_add_ps(sums[p], _mm512_add_ps(rounded[p][0], rounded[p][1]));
+            sums[p] = _mm512_add_ps(sums[p], _mm512_add_ps(rest[p][0], rest[p][1]));
+        }
+    }
+    _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
+    {
+        uint32_t left = m->n_out - (panel + (uint32_t)p) * PANEL;
+        __mmask16 mask = (__mmask16)(left >= PANEL ? 0xffff : (1u << left) - 1);
+        _mm512_mask_storeu_ps(out + (size_t)(panel + (uint32_t)p) * PANEL, mask, sums[p]);
+    }
+}
+
+static __attribute__((noinline)) void few_panels(float *out, const struct weir_matrix *m, uint32_t n_tok,
+                                                 uint32_t begin, uint32_t end, const void *prepared)
+{
+    uint32_t panel = begin;
+
+    for (; panel + 4 <= end; panel += 4)
+        for (uint32_t t = 0; t < n_tok; t++)
+            vectors(out + (size_t)t * m->n_out, (const char *)prepared + (size_t)t * DEPTH * 2, m, panel, 4);
+    for (; panel < end; panel++)
+        for (uint32_t t = 0; t < n_tok; t++)
+            vectors(out + (size_t)t * m->n_out, (const char *)prepared + (size_t)t * DEPTH * 2, m, panel, 1);
+}
+
+static void linear_few(float *out, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
+                       const void *prepared)
+{
+    unsigned mode = _mm_getcsr();
+
+    _mm_setcsr((mode & ~0x6000u) | 0x8040); /* to nearest; denormal numbers are zeros, as in tiles */
+    few_panels(out, m, n_tok, begin, end, prepared);
+    _mm_setcsr(mode);
+}
+
+/* ---- many tokens of bf16 ---- */
 static void linear_bf16(float *out, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
                         const void *prepared)
 {
@@ -233,6 +317,8 @@ static void linear(float *out, const float *x, const struct weir_matrix *m, uint
         vnni_linear(out, x, m, n_tok, begin, end, prepared, own);
     else if (m->quant != WEIR_NATIVE)
         linear_integers(out, m, n_tok, begin, end, prepared, own);
+    else if (m->dtype == WEIR_BF16 && n_tok < BF16_TILES_FROM)
+        linear_few(out, m, n_tok, begin, end, prepared);
     else if (m->dtype == WEIR_BF16)
         linear_bf16(out, m, n_tok, begin, end, prepared);
     else
