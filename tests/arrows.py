@@ -27,7 +27,8 @@ ALLOWED = {  # the most specific row wins
     "router": {"base", "http", "proto", "discovery", "router", "ledger"},
     "ctl": {"base", "discovery", "proto", "ctl", "ledger"},
     "tests/support": {"base", "proto", "tests/support"},
-    "bench": {"base", "http", "discovery", "proto", "bench", "tests/support", "replica/engine", "replica/model", "replica/parallel"},
+    "bench": {"base", "http", "discovery", "proto", "bench", "tests/support", "replica/engine", "replica/model", "replica/parallel",
+              "router/limits", "router/tenancy"},
 }
 # Foreign headers and the one folder that may include them.
 DOORS = {"grpc/": "proto", "curl/": "discovery", "cuda": "kernels/cuda", "nccl": "kernels/cuda", "sqlite3": "ledger",
