@@ -62,6 +62,8 @@ void cuda_gather_rmsnorm(struct dev_stream *s, uint16_t *out, const uint16_t *x,
                          uint32_t n_rows, const float *weight, uint32_t n, float eps);
 void cuda_silu_mul(struct dev_stream *s, uint16_t *out, const uint16_t *gate_up, uint32_t n_tok, uint32_t n);
 
+void cuda_add_bias(struct dev_stream *s, uint16_t *x, const float *bias, uint32_t n_tok, uint32_t n);
+
 /* ---- attn.cu ---- */
 void cuda_qkv_store(struct dev_stream *s, uint16_t *qkv, const struct weir_qkv *how, uint16_t *k, uint16_t *v,
                     const struct cuda_batch *batch, const struct weir_attn_dims *dims);

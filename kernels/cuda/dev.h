@@ -1,7 +1,8 @@
 /* dev.h - a device of one rank: memory, one stream, recorded steps, dense products, peers. dev_cuda.cu over CUDA and cuBLASLt,
  * emu/dev_emu.c where kernels are emulated.
  *
- * All calls on a device come from one thread, but dev_abort() (any). Errors of the device stick: dev_check() tells. */
+ * All calls on a device come from one thread. Errors of the device stick: dev_check() tells. A wait for the device ends after
+ * DEV_PATIENCE_S, as an error. */
 #ifndef WEIR_KERNELS_CUDA_DEV_H
 #define WEIR_KERNELS_CUDA_DEV_H
 
@@ -16,6 +17,8 @@
 extern "C" {
 #endif
 
+#define DEV_PATIENCE_S 60
+
 struct dev;
 struct dev_graph;
 
@@ -27,7 +30,7 @@ struct dev_info {
 
 int dev_count(void); /* 0: none, or no driver */
 /* WEIR_UNAVAILABLE: no such device, or one older than 8.0. WEIR_NOMEM. */
-WEIR_MUST_CHECK weir_err dev_open(uint32_t index, bool deterministic, struct dev **ret, struct weir_why *why);
+WEIR_MUST_CHECK weir_err dev_open(uint32_t index, struct dev **ret, struct weir_why *why);
 void dev_close(struct dev *d); /* takes NULL */
 const struct dev_info *dev_about(const struct dev *d);
 uint32_t dev_index(const struct dev *d);
@@ -60,12 +63,15 @@ void dev_replay(struct dev *d, struct dev_graph *graph);
 void dev_graph_free(struct dev_graph *graph); /* takes NULL */
 
 /* out [n_tok, n_out] (bf16, or f32) = x [n_tok, n_in] * w^T for bf16 weights. false: this shape has no such product; the caller
- * takes another. deterministic: one algorithm for each shape of weights, no splits along n_in. */
+ * takes another. Which way it sums may depend on n_tok. */
 bool dev_dense(struct dev *d, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w,
                uint32_t n_tok);
 
 /* Whether this device can read memory of that one directly; makes it so. */
 bool dev_peer(struct dev *d, const struct dev *of);
+
+/* Asked while dev_sync() waits: true gives the wait up, which is an error that stays. NULL: nobody is asked. */
+void dev_watch(struct dev *d, bool (*fn)(void *arg), void *arg);
 
 /* Emulated only: the order in which the threads of a block run (emu.cuh), for this host thread. On a device nothing. */
 void dev_set_order(int order, uint64_t seed);

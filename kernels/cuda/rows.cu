@@ -153,3 +153,16 @@ void cuda_silu_mul(struct dev_stream *s, uint16_t *out, const uint16_t *gate_up,
     dim3 grid(n_tok, gpu_ceil_div(n, 8 * ROW_THREADS));
     GPU_LAUNCH(silu_kernel, grid, ROW_THREADS, 0, (gpu_stream)s, out, gate_up, n);
 }
+
+/* ---- bias ---- */
+__global__ void bias_kernel(uint16_t *x, const float *bias, uint32_t n)
+{
+    x += (size_t)blockIdx.x * n;
+    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+        x[i] = bf16_of(bf16_f32(x[i]) + bias[i]);
+}
+
+void cuda_add_bias(struct dev_stream *s, uint16_t *x, const float *bias, uint32_t n_tok, uint32_t n)
+{
+    GPU_LAUNCH(bias_kernel, n_tok, ROW_THREADS, 0, (gpu_stream)s, x, bias, n);
+}

@@ -176,7 +176,7 @@ static uint64_t get_fixed(struct frame_reader *r, int n_bytes)
     return n;
 }
 
-bool frame_read_open(struct frame_reader *r, struct weir_str bytes)
+bool frame_open(struct frame_reader *r, struct weir_str bytes)
 {
     *r = (struct frame_reader){ .pos = (const uint8_t *)bytes.ptr,
                                 .end = (const uint8_t *)bytes.ptr + bytes.len };

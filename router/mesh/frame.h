@@ -38,7 +38,7 @@ struct frame_reader {
     uint64_t origin, seq, origin_ms, left;
 };
 /* False: malformed. */
-bool frame_read_open(struct frame_reader *r, struct weir_str bytes);
+bool frame_open(struct frame_reader *r, struct weir_str bytes);
 /* The next register; false at the end, or at something malformed: r->bad. */
 bool frame_next(struct frame_reader *r, struct reg_news *ret);
 

@@ -254,7 +254,7 @@ static bool is_whole(struct weir_str bytes)
     struct frame_reader r;
     struct reg_news news;
 
-    if (!frame_read_open(&r, bytes))
+    if (!frame_open(&r, bytes))
         return false;
     while (frame_next(&r, &news))
         ;
@@ -269,7 +269,7 @@ weir_err weir_mesh_receive(struct weir_mesh *mesh, uint64_t from, struct weir_st
     uint64_t n = 0, n_new = 0;
     bool good = bytes.len <= WEIR_MESH_FRAME_BYTES_MAX && is_whole(bytes); /* [G3] */
 
-    if (good && frame_read_open(&r, bytes))
+    if (good && frame_open(&r, bytes))
         for (; frame_next(&r, &news); n++)
             n_new += register_apply(mesh->opts.limits, r.origin, &news, now_ns);
     pthread_mutex_lock(&mesh->lock);

@@ -1,5 +1,5 @@
-/* dev_emu.cc - see dev.h: a device whose memory is the heap and whose stream runs at once. Recorded steps cannot be had; dense products
- * are refused, so that every product is a kernel of ours. New memory is poison. */
+/* dev_emu.cc - see dev.h: a device whose memory is the heap and whose stream runs at once. Dense products are
+ * refused, so that every product is a kernel of ours. New memory is poison. */
 #include "kernels/cuda/dev.h"
 #include "kernels/cuda/emu/emu.cuh"
 
@@ -20,7 +20,7 @@ int dev_count(void)
     return EMULATED_DEVICES;
 }
 
-weir_err dev_open(uint32_t index, bool, struct dev **ret, struct weir_why *why)
+weir_err dev_open(uint32_t index, struct dev **ret, struct weir_why *why)
 {
     struct dev *d = (struct dev *)calloc(1, sizeof *d);
 
@@ -82,22 +82,22 @@ void dev_host_free(struct dev *, void *ptr)
 
 void dev_upload(struct dev *, void *to, const void *from, size_t bytes)
 {
-    memcpy(to, from, bytes);
+    emu_do([=] { memcpy(to, from, bytes); });
 }
 
 void dev_download(struct dev *, void *to, const void *from, size_t bytes)
 {
-    memcpy(to, from, bytes);
+    emu_do([=] { memcpy(to, from, bytes); });
 }
 
 void dev_copy(struct dev *, void *to, const void *from, size_t bytes)
 {
-    memcpy(to, from, bytes);
+    emu_do([=] { memcpy(to, from, bytes); });
 }
 
 void dev_zero(struct dev *, void *to, size_t bytes)
 {
-    memset(to, 0, bytes);
+    emu_do([=] { memset(to, 0, bytes); });
 }
 
 void dev_sync(struct dev *)
@@ -126,21 +126,33 @@ double dev_seconds(struct dev *d, uint32_t from, uint32_t to)
     return d->marks[to] - d->marks[from];
 }
 
+struct dev_graph {
+    emu_record steps;
+};
+
 void dev_record(struct dev *)
 {
+    emu_recording = new emu_record();
 }
 
 struct dev_graph *dev_record_end(struct dev *)
 {
-    return nullptr;
+    struct dev_graph *graph = new dev_graph{ std::move(*emu_recording) };
+
+    delete emu_recording;
+    emu_recording = nullptr;
+    return graph;
 }
 
-void dev_replay(struct dev *, struct dev_graph *)
+void dev_replay(struct dev *, struct dev_graph *graph)
 {
+    for (const auto &step : graph->steps)
+        step();
 }
 
-void dev_graph_free(struct dev_graph *)
+void dev_graph_free(struct dev_graph *graph)
 {
+    delete graph;
 }
 
 bool dev_dense(struct dev *, void *, int, const uint16_t *, const struct cuda_weights *, uint32_t)
@@ -151,6 +163,10 @@ bool dev_dense(struct dev *, void *, int, const uint16_t *, const struct cuda_we
 bool dev_peer(struct dev *, const struct dev *)
 {
     return true;
+}
+
+void dev_watch(struct dev *, bool (*)(void *), void *)
+{
 }
 
 void dev_set_order(int order, uint64_t seed)

@@ -8,13 +8,15 @@
  *   [U2] A warp operation takes place when the last lane of its mask has come, and all must have come to the same one.
  *   [U3] A barrier that not all threads of the block reach ends the program.
  * Not here: memory ordering between warps, bank conflicts, timing. State is per host thread, so ranks may run side by side.
- * Asynchronous launches are run at once. */
+ * Asynchronous launches are run at once, or kept by value while a step is recorded. */
 #pragma once
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <vector>
 
 struct dim3 {
     unsigned x, y, z;
@@ -51,12 +53,26 @@ typedef void emu_warp_fn(const void *const *in, void *const *out);
 void emu_warp(uint32_t mask, emu_warp_fn *fn, const void *in, void *out);
 unsigned emu_lane();
 
-template <class F> void emu_launch(dim3 grid, dim3 block, size_t shared, F body)
+/* Where launches and copies go while a step is recorded: run later, each time with the arguments they had. NULL: run now. */
+typedef std::vector<std::function<void()>> emu_record;
+extern thread_local emu_record *emu_recording;
+template <class F> void emu_do(F what)
 {
-    emu_run(grid, block, shared, [](void *arg) { (*(F *)arg)(); }, &body);
+    if (emu_recording)
+        emu_recording->push_back(what);
+    else
+        what();
+}
+/* Arguments are evaluated and kept by value now, as a launch does. */
+template <class F, class... A> void emu_launch(dim3 grid, dim3 block, size_t shared, F kernel, A... args)
+{
+    emu_do([=] {
+        auto body = [=] { kernel(args...); };
+        emu_run(grid, block, shared, [](void *arg) { (*(decltype(body) *)arg)(); }, &body);
+    });
 }
 #define GPU_LAUNCH(kernel, grid, block, shared, stream, ...)                                                 \
-    ((void)(stream), emu_launch(grid, block, shared, [&] { kernel(__VA_ARGS__); }))
+    ((void)(stream), emu_launch(grid, block, shared, [](auto... args) { kernel(args...); }, __VA_ARGS__))
 #define GPU_SHARED(type, name, n)                                                                            \
     static const char name##_key = 0;                                                                        \
     type *name = (type *)emu_shared(&name##_key, sizeof(type) * (n))

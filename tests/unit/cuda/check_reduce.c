@@ -92,7 +92,7 @@ static bool open_ranks(struct rig *r, struct rank *ranks, uint32_t n, uint64_t p
         return false;
     for (uint32_t i = 0; i < N_RANKS; i++) {
         ranks[i] = (struct rank){ .n = n, .n_rounds = N_ROUNDS };
-        if (dev_open(i, false, &ranks[i].d, &why) != WEIR_OK)
+        if (dev_open(i, &ranks[i].d, &why) != WEIR_OK)
             return false;
         for (uint32_t k = 0; k < i; k++)
             if (!dev_peer(ranks[i].d, ranks[k].d) || !dev_peer(ranks[k].d, ranks[i].d))

@@ -82,7 +82,7 @@ static void test_there_and_back(void **state)
             assert_true(frame_add(&w, origins[i], &news[i]));
         }
         struct weir_str bytes = frame_end(&w);
-        assert_true(frame_read_open(&r, bytes));
+        assert_true(frame_open(&r, bytes));
         assert_int_equal(r.round, round);
         for (int i = 0; i < N; i++) {
             assert_true(frame_next(&r, &got));
@@ -154,7 +154,7 @@ static void test_hostile(void **state)
     for (size_t len = 0; len < whole.len; len++) {
         char *copy = malloc(len + 1); /* so that a sanitizer sees what is read past it */
         memcpy(copy, whole.ptr, len);
-        bool open = frame_read_open(&r, (struct weir_str){ copy, len });
+        bool open = frame_open(&r, (struct weir_str){ copy, len });
         while (open && frame_next(&r, &got))
             ;
         assert_true(!open || r.bad || r.left == 0);
@@ -162,13 +162,13 @@ static void test_hostile(void **state)
             assert_true(r.bad);
         for (int k = 0; k < 50 && len > 0; k++) {
             copy[draw(len)] ^= (char)(1 << draw(8));
-            open = frame_read_open(&r, (struct weir_str){ copy, len });
+            open = frame_open(&r, (struct weir_str){ copy, len });
             for (int n = 0; open && frame_next(&r, &got); n++)
                 assert_true(n < 1000);
         }
         free(copy);
     }
-    assert_false(frame_read_open(&r, WEIR_STR("\x02\x01")));
+    assert_false(frame_open(&r, WEIR_STR("\x02\x01")));
     frame_release(&w);
 }
 

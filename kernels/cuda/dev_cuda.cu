@@ -1,0 +1,383 @@
+/* dev_cuda.cu - see dev.h: CUDA's runtime and cuBLASLt.
+ *
+ * A product's algorithm is asked of cuBLASLt once for each shape and number of tokens and kept in a table of PLANS; where two
+ * shapes want one place, the later takes it. Errors of the runtime stick in `error`: the first is what dev_check() tells. */
+#include "kernels/cuda/dev.h"
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+#include <time.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#define PLANS 2048
+#define BLAS_WORK_BYTES ((size_t)32 << 20)
+
+struct plan {
+    uint32_t n_out, n_in, stride, n_tok;
+    int out_f32;
+    bool known, none; /* none: cuBLASLt has no algorithm for it */
+    cublasLtMatmulDesc_t what;
+    cublasLtMatrixLayout_t w, x, out;
+    cublasLtMatmulAlgo_t algo;
+};
+
+struct dev {
+    struct dev_info info;
+    uint32_t index;
+    cudaStream_t stream;
+    cudaEvent_t marks[DEV_MARKS];
+    bool marked[DEV_MARKS];
+    cublasLtHandle_t blas;
+    void *blas_work;
+    struct plan *plans;
+    cudaError_t error;
+    const char *gave_up; /* a wait that was ended */
+    bool (*watch)(void *arg);
+    void *watch_arg;
+};
+
+struct dev_graph {
+    cudaGraphExec_t exec;
+};
+
+static void note(struct dev *d, cudaError_t error)
+{
+    if (error != cudaSuccess && d->error == cudaSuccess)
+        d->error = error;
+}
+
+int dev_count(void)
+{
+    int n = 0;
+
+    if (cudaGetDeviceCount(&n) != cudaSuccess) {
+        cudaGetLastError();
+        return 0;
+    }
+    return n;
+}
+
+/* ---- opening ---- */
+static bool open_parts(struct dev *d)
+{
+    note(d, cudaSetDevice((int)d->index));
+    note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    for (int i = 0; i < DEV_MARKS; i++)
+        note(d, cudaEventCreate(&d->marks[i]));
+    note(d, cudaMalloc(&d->blas_work, BLAS_WORK_BYTES));
+    d->plans = (struct plan *)calloc(PLANS, sizeof *d->plans);
+    return d->plans && d->error == cudaSuccess && cublasLtCreate(&d->blas) == CUBLAS_STATUS_SUCCESS;
+}
+
+weir_err dev_open(uint32_t index, struct dev **ret, struct weir_why *why)
+{
+    struct cudaDeviceProp props;
+    struct dev *d;
+
+    if (dev_count() <= (int)index)
+        return weir_fail(why, WEIR_UNAVAILABLE, "cuda: there is no device %u", index);
+    if (cudaGetDeviceProperties(&props, (int)index) != cudaSuccess)
+        return weir_fail(why, WEIR_UNAVAILABLE, "cuda: device %u does not say what it is", index);
+    if (props.major < 8)
+        return weir_fail(why, WEIR_UNAVAILABLE, "cuda: %s is of compute capability %d.%d, and 8.0 is needed", props.name,
+                         props.major, props.minor);
+    d = (struct dev *)calloc(1, sizeof *d);
+    if (!d)
+        return weir_fail(why, WEIR_NOMEM, "no memory for the device");
+    snprintf(d->info.name, sizeof d->info.name, "%.63s", props.name);
+    d->info.n_multiprocessor = (uint32_t)props.multiProcessorCount;
+    d->info.major = (uint32_t)props.major;
+    d->info.minor = (uint32_t)props.minor;
+    d->info.memory_bytes = props.totalGlobalMem;
+    d->index = index;
+    if (!open_parts(d)) {
+        weir_err err = weir_fail(why, WEIR_UNAVAILABLE, "cuda: %s does not open: %s", props.name, cudaGetErrorString(d->error));
+        dev_close(d);
+        return err;
+    }
+    *ret = d;
+    return WEIR_OK;
+}
+
+static void plan_clear(struct plan *p)
+{
+    if (p->known) {
+        cublasLtMatmulDescDestroy(p->what);
+        cublasLtMatrixLayoutDestroy(p->w);
+        cublasLtMatrixLayoutDestroy(p->x);
+        cublasLtMatrixLayoutDestroy(p->out);
+    }
+    memset(p, 0, sizeof *p);
+}
+
+void dev_close(struct dev *d)
+{
+    if (!d)
+        return;
+    cudaSetDevice((int)d->index);
+    for (int i = 0; d->plans && i < PLANS; i++)
+        plan_clear(&d->plans[i]);
+    if (d->blas)
+        cublasLtDestroy(d->blas);
+    cudaFree(d->blas_work);
+    for (int i = 0; i < DEV_MARKS; i++)
+        if (d->marks[i])
+            cudaEventDestroy(d->marks[i]);
+    if (d->stream)
+        cudaStreamDestroy(d->stream);
+    free(d->plans);
+    free(d);
+}
+
+const struct dev_info *dev_about(const struct dev *d)
+{
+    return &d->info;
+}
+
+uint32_t dev_index(const struct dev *d)
+{
+    return d->index;
+}
+
+struct dev_stream *dev_stream(struct dev *d)
+{
+    return (struct dev_stream *)d->stream;
+}
+
+/* ---- memory ---- */
+void *dev_alloc(struct dev *d, size_t bytes)
+{
+    void *ptr = nullptr;
+
+    cudaSetDevice((int)d->index);
+    if (cudaMalloc(&ptr, bytes ? bytes : 1) != cudaSuccess) {
+        cudaGetLastError(); /* no memory is the caller's to tell, and does not stick */
+        return nullptr;
+    }
+    return ptr;
+}
+
+void dev_free(struct dev *d, void *ptr)
+{
+    if (!ptr)
+        return;
+    note(d, cudaStreamSynchronize(d->stream));
+    note(d, cudaFree(ptr));
+}
+
+void *dev_host_alloc(struct dev *, size_t bytes)
+{
+    void *ptr = nullptr;
+
+    if (cudaMallocHost(&ptr, bytes) != cudaSuccess) {
+        cudaGetLastError();
+        return nullptr;
+    }
+    return ptr;
+}
+
+void dev_host_free(struct dev *d, void *ptr)
+{
+    if (ptr)
+        note(d, cudaFreeHost(ptr));
+}
+
+void dev_upload(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    note(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, d->stream));
+}
+
+void dev_download(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    note(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, d->stream));
+}
+
+void dev_copy(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    note(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, d->stream));
+}
+
+void dev_zero(struct dev *d, void *to, size_t bytes)
+{
+    note(d, cudaMemsetAsync(to, 0, bytes, d->stream));
+}
+
+/* ---- waiting ---- */
+static double now_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void dev_watch(struct dev *d, bool (*fn)(void *arg), void *arg)
+{
+    d->watch = fn;
+    d->watch_arg = arg;
+}
+
+void dev_sync(struct dev *d)
+{
+    double until = now_s() + DEV_PATIENCE_S;
+    cudaError_t state;
+
+    if (d->gave_up)
+        return;
+    while ((state = cudaStreamQuery(d->stream)) == cudaErrorNotReady) {
+        if (d->watch && d->watch(d->watch_arg))
+            d->gave_up = "another rank failed";
+        else if (now_s() > until)
+            d->gave_up = "the device did not finish in time";
+        if (d->gave_up)
+            return;
+    }
+    note(d, state);
+}
+
+void dev_mark(struct dev *d, uint32_t mark)
+{
+    note(d, cudaEventRecord(d->marks[mark], d->stream));
+    d->marked[mark] = true;
+}
+
+void dev_await(struct dev *d, uint32_t mark)
+{
+    if (d->marked[mark] && !d->gave_up)
+        note(d, cudaEventSynchronize(d->marks[mark]));
+}
+
+double dev_seconds(struct dev *d, uint32_t from, uint32_t to)
+{
+    float ms = 0;
+
+    note(d, cudaEventElapsedTime(&ms, d->marks[from], d->marks[to]));
+    return (double)ms * 1e-3;
+}
+
+weir_err dev_check(struct dev *d, struct weir_why *why)
+{
+    note(d, cudaGetLastError());
+    if (d->error != cudaSuccess)
+        return weir_fail(why, WEIR_DEVICE, "%s", cudaGetErrorString(d->error));
+    return d->gave_up ? weir_fail(why, WEIR_DEVICE, "%s", d->gave_up) : WEIR_OK;
+}
+
+/* ---- recorded steps ---- */
+void dev_record(struct dev *d)
+{
+    note(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal));
+}
+
+struct dev_graph *dev_record_end(struct dev *d)
+{
+    struct dev_graph *ret = (struct dev_graph *)calloc(1, sizeof *ret);
+    cudaGraph_t graph = nullptr;
+    cudaError_t error = cudaStreamEndCapture(d->stream, &graph);
+
+    note(d, error);
+    if (ret && error == cudaSuccess)
+        error = cudaGraphInstantiate(&ret->exec, graph, 0);
+    note(d, error);
+    if (graph)
+        cudaGraphDestroy(graph);
+    if (!ret || error != cudaSuccess) {
+        free(ret);
+        return nullptr;
+    }
+    return ret;
+}
+
+void dev_replay(struct dev *d, struct dev_graph *graph)
+{
+    note(d, cudaGraphLaunch(graph->exec, d->stream));
+}
+
+void dev_graph_free(struct dev_graph *graph)
+{
+    if (!graph)
+        return;
+    cudaGraphExecDestroy(graph->exec);
+    free(graph);
+}
+
+/* ---- dense products: column-major, out^T [n_out, n_tok] = w [n_out, n_in] * x^T ---- */
+static bool plan_make(struct dev *d, struct plan *p)
+{
+    cublasOperation_t transposed = CUBLAS_OP_T;
+    cublasLtMatmulPreference_t wish = nullptr;
+    cublasLtMatmulHeuristicResult_t found;
+    size_t work = BLAS_WORK_BYTES;
+    int n_found = 0;
+
+    p->known = true;
+    cublasLtMatmulDescCreate(&p->what, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+    cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, p->n_in, p->n_out, p->stride);
+    cublasLtMatrixLayoutCreate(&p->x, CUDA_R_16BF, p->n_in, p->n_tok, p->n_in);
+    cublasLtMatrixLayoutCreate(&p->out, p->out_f32 ? CUDA_R_32F : CUDA_R_16BF, p->n_out, p->n_tok, p->n_out);
+    cublasLtMatmulPreferenceCreate(&wish);
+    cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &work, sizeof work);
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(d->blas, p->what, p->w, p->x, p->out, p->out, wish, 1, &found, &n_found);
+    cublasLtMatmulPreferenceDestroy(wish);
+    p->none = status != CUBLAS_STATUS_SUCCESS || n_found == 0;
+    if (!p->none)
+        p->algo = found.algo;
+    return !p->none;
+}
+
+static struct plan *plan_of(struct dev *d, const struct cuda_weights *w, int out_f32, uint32_t n_tok)
+{
+    uint64_t hash = ((uint64_t)w->n_out * 0x9e3779b97f4a7c15ull) ^ ((uint64_t)w->n_in * 0xbf58476d1ce4e5b9ull) ^
+                    ((uint64_t)n_tok * 0x94d049bb133111ebull) ^ (uint64_t)out_f32;
+    struct plan *p = &d->plans[(hash ^ hash >> 29) % PLANS];
+
+    if (p->known && p->n_out == w->n_out && p->n_in == w->n_in && p->n_tok == n_tok && p->out_f32 == out_f32)
+        return p->none ? nullptr : p;
+    plan_clear(p);
+    p->n_out = w->n_out;
+    p->n_in = w->n_in;
+    p->stride = w->stride;
+    p->n_tok = n_tok;
+    p->out_f32 = out_f32;
+    return plan_make(d, p) ? p : nullptr;
+}
+
+bool dev_dense(struct dev *d, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w, uint32_t n_tok)
+{
+    const float one = 1, none = 0;
+
+    if (w->kind != CUDA_BF16 || w->n_in % 8 || w->n_out % 8) /* rows of x and out must be aligned to 16 bytes */
+        return false;
+    struct plan *p = plan_of(d, w, out_f32, n_tok);
+    return p && cublasLtMatmul(d->blas, p->what, &one, w->data, p->w, x, p->x, &none, out, p->out, out, p->out, &p->algo,
+                               d->blas_work, BLAS_WORK_BYTES, d->stream) == CUBLAS_STATUS_SUCCESS;
+}
+
+/* ---- peers ---- */
+bool dev_peer(struct dev *d, const struct dev *of)
+{
+    int can = 0;
+
+    if (d->index == of->index)
+        return true;
+    if (cudaDeviceCanAccessPeer(&can, (int)d->index, (int)of->index) != cudaSuccess || !can)
+        return false;
+    cudaSetDevice((int)d->index);
+    cudaError_t error = cudaDeviceEnablePeerAccess((int)of->index, 0);
+    if (error == cudaErrorPeerAccessAlreadyEnabled)
+        cudaGetLastError(); /* it is not an error to be told of */
+    return error == cudaSuccess || error == cudaErrorPeerAccessAlreadyEnabled;
+}
+
+void dev_set_order(int, uint64_t)
+{
+}
+
+bool dev_is_emulated(void)
+{
+    return false;
+}

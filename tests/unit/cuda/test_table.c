@@ -1,0 +1,274 @@
+/* test_table.c - the back end's whole table over the emulator: models of every family, prompts in chunks and tokens one by one,
+ * against the numbers of tests/golden/models; recorded steps, padding, ranks; and the library that refuses without a device. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "kernels/cuda/plugin.h"
+#include "replica/parallel/parallel.h"
+#include "tests/support/golden_model.h"
+
+#define FOLDER "tests/golden/models"
+
+enum { N_PAGES = 32, N_ROWS_MAX = 24, N_GREEDY = 6 };
+/* Log-probabilities with activations in bf16. Single ones may be far off: near a tie a token takes another expert. */
+#define GREEDY_BEHIND 0.5   /* that the best token may be before the wanted one */
+#define TOLERANCE_MEAN 0.08 /* of a case */
+
+static weir_err open_emulated(const struct weir_backend_opts *opts, struct weir_backend **ret,
+                              struct weir_why *why)
+{
+    return cuda_open(weir_plugin_host(), opts, ret, why);
+}
+
+struct runner {
+    struct parallel *p;
+    uint32_t n_vocab;
+    int32_t table[2][N_PAGES], pos[2];
+};
+
+static void open_runner(struct runner *r, const struct golden_model *g, uint32_t n_ranks,
+                        enum weir_quant quant)
+{
+    const struct parallel_opts opts = { .open = open_emulated, .n_ranks = n_ranks, .quant = quant };
+    const struct model_limits limits = { .n_tok_max = N_ROWS_MAX,
+                                         .n_logits_max = N_ROWS_MAX,
+                                         .n_blocks = 2 * N_PAGES };
+    struct model_config config;
+    struct weir_why why = { 0 };
+
+    *r = (struct runner){ .n_vocab = g->n_vocab };
+    assert_int_equal(model_config_load(g->dir, &config, &why), WEIR_OK);
+    if (parallel_open(&opts, &config, &r->p, &why) != WEIR_OK ||
+        parallel_load(r->p, g->dir, &limits, &why) != WEIR_OK)
+        fail_msg("%s: %s", g->name, why.text);
+    for (int32_t i = 0; i < 2 * N_PAGES; i++)
+        r->table[i % 2][i / 2] = (i * 7 + 3) % (2 * N_PAGES);
+}
+
+/* n tokens of one sequence; logits of all of them. */
+static const float *feed(struct runner *r, const int32_t *ids, uint32_t n)
+{
+    int32_t pos[N_ROWS_MAX], seq[N_ROWS_MAX] = { 0 }, rows[N_ROWS_MAX];
+    struct weir_batch batch = { n, ids, pos, seq, r->table[0], 2, N_PAGES };
+    const float *logits = NULL;
+    struct weir_why why = { 0 };
+
+    for (uint32_t i = 0; i < n; i++) {
+        pos[i] = r->pos[0]++;
+        rows[i] = (int32_t)i;
+    }
+    if (parallel_forward(r->p, &batch, &why) != WEIR_OK ||
+        parallel_logits(r->p, rows, n, &logits, &why) != WEIR_OK)
+        fail_msg("%s", why.text);
+    return logits;
+}
+
+static double logprob(const float *logits, uint32_t n, int32_t id)
+{
+    double max = -INFINITY, sum = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        max = fmax(max, (double)logits[i]);
+    for (uint32_t i = 0; i < n; i++)
+        sum += exp((double)logits[i] - max);
+    return (double)logits[id] - max - log(sum);
+}
+
+static int32_t best(const float *logits, uint32_t n)
+{
+    int32_t ret = 0;
+
+    for (uint32_t i = 1; i < n; i++)
+        ret = logits[i] > logits[ret] ? (int32_t)i : ret;
+    return ret;
+}
+
+struct sweep {
+    uint32_t n_ranks, n_run;
+    double error_max, mean_max;
+};
+
+static void check_case(const struct golden_model *g, void *arg)
+{
+    struct sweep *sweep = arg;
+    struct runner r;
+    const float *logits = NULL;
+    double sum = 0;
+
+    open_runner(&r, g, sweep->n_ranks, WEIR_NATIVE);
+    for (uint32_t from = 0, n; from < g->n_prompt; from += n) {
+        n = g->n_prompt - from < 21 ? g->n_prompt - from : 21;
+        logits = feed(&r, g->prompt + from, n);
+        for (uint32_t i = 0; i < n; i++)
+            for (uint32_t k = 0; k < GOLDEN_TOP; k++) {
+                const struct golden_token *t = &g->scored[from + i][k];
+                double error = fabs(logprob(logits + (size_t)i * g->n_vocab, g->n_vocab, t->id) - t->logprob);
+                sweep->error_max = fmax(sweep->error_max, error);
+                sum += error;
+            }
+        logits += (size_t)(n - 1) * g->n_vocab;
+    }
+    for (uint32_t i = 0; i < N_GREEDY && i < g->n_greedy; i++) { /* from the third step on replayed */
+        int32_t want = g->greedy[i].id, got = best(logits, g->n_vocab);
+        double behind = logprob(logits, g->n_vocab, got) - logprob(logits, g->n_vocab, want);
+        if (got != want && behind > GREEDY_BEHIND)
+            fail_msg("%s: greedy token %u is %d, not %d", g->name, i, got, want);
+        logits = feed(&r, &want, 1);
+    }
+    double mean = sum / (g->n_prompt * GOLDEN_TOP);
+    if (!(mean < TOLERANCE_MEAN))
+        fail_msg("%s: log-probabilities are off by %g", g->name, mean);
+    sweep->mean_max = fmax(sweep->mean_max, mean);
+    if (getenv("WEIR_TEST_LONG"))
+        printf("%s, %u ranks: log-probabilities are off by %.1e in the mean\n", g->name, sweep->n_ranks,
+               mean);
+    parallel_close(r.p);
+    sweep->n_run++;
+}
+
+static void test_every_family(void **state)
+{
+    struct sweep sweep = { .n_ranks = 1 };
+
+    (void)state;
+    assert_true(golden_model_each(FOLDER, check_case, &sweep) > 10);
+    printf("log-probabilities in bf16: off by %.1e at most, %.1e in the mean\n", sweep.error_max,
+           sweep.mean_max);
+}
+
+static void case_on_ranks(const struct golden_model *g, void *arg)
+{
+    if (getenv("WEIR_TEST_LONG") || strcmp(g->name, "qwen3.json") == 0 ||
+        strcmp(g->name, "mixtral.json") == 0)
+        check_case(g, arg);
+}
+
+static void test_on_two_ranks(void **state)
+{
+    struct sweep sweep = { .n_ranks = 2 };
+
+    (void)state;
+    golden_model_each(FOLDER, case_on_ranks, &sweep);
+    assert_true(sweep.n_run >= 2);
+}
+
+/* ---- the bit law, with recorded and padded steps ---- */
+/* Token `id` at the end of sequence 0, with n others of a token each: copies of it in sequence 1's last position. */
+static void step_in_company(struct runner *r, int32_t id, uint32_t n_others, float *logits)
+{
+    int32_t ids[N_ROWS_MAX], pos[N_ROWS_MAX], seq[N_ROWS_MAX], table[N_ROWS_MAX][N_PAGES], row = 0;
+    struct weir_batch batch = { 1 + n_others, ids, pos, seq, table[0], 1 + n_others, N_PAGES };
+    const float *got = NULL;
+    struct weir_why why = { 0 };
+
+    for (uint32_t i = 0; i <= n_others; i++) {
+        memcpy(table[i], r->table[i > 0], sizeof table[i]);
+        ids[i] = i ? (int32_t)i : id;
+        pos[i] = i ? r->pos[1] : r->pos[0];
+        seq[i] = (int32_t)i;
+    }
+    r->pos[0]++;
+    assert_int_equal(parallel_forward(r->p, &batch, &why), WEIR_OK);
+    assert_int_equal(parallel_logits(r->p, &row, 1, &got, &why), WEIR_OK);
+    memcpy(logits, got, r->n_vocab * sizeof *logits);
+}
+
+/* A sequence alone, and the same beside others whose number changes: eager, recorded, replayed, padded. The same bits. */
+static void test_bits_in_company(void **state)
+{
+    static const uint32_t others[] = { 0, 3, 3, 3, 9, 9, 10, 12, 0, 3, 12, 9, 10, 15, 1, 1, 1, 3 };
+    struct golden_model g;
+    struct runner alone, crowd;
+    float a[1024], b[1024];
+
+    (void)state;
+    golden_model_open(&g, FOLDER "/qwen3_moe.json");
+    assert_true(g.n_vocab <= 1024);
+    open_runner(&alone, &g, 1, WEIR_NATIVE);
+    open_runner(&crowd, &g, 1, WEIR_NATIVE);
+    feed(&alone, g.prompt, 21);
+    feed(&crowd, g.prompt, 7); /* cut elsewhere, too */
+    feed(&crowd, g.prompt + 7, 14);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        step_in_company(&alone, (int32_t)i + 5, 0, a);
+        step_in_company(&crowd, (int32_t)i + 5, others[i], b);
+        assert_memory_equal(a, b, g.n_vocab * sizeof *a);
+    }
+    parallel_close(alone.p);
+    parallel_close(crowd.p);
+    golden_model_close(&g);
+}
+
+static void test_8_bits(void **state)
+{
+    static const enum weir_quant quants[] = { WEIR_Q8, WEIR_FP8 };
+    struct golden_model g;
+
+    (void)state;
+    golden_model_open(&g, FOLDER "/llama.json");
+    for (int q = 0; q < 2; q++) {
+        struct runner r;
+        double error = 0;
+        open_runner(&r, &g, 1, quants[q]);
+        const float *logits = feed(&r, g.prompt, 20);
+        for (uint32_t i = 0; i < 20; i++)
+            error = fmax(error, fabs(logprob(logits + (size_t)i * g.n_vocab, g.n_vocab, g.scored[i][0].id) -
+                                     g.scored[i][0].logprob));
+        assert_true(error < (q ? 1.0 : 0.3)); /* small models feel it more than large ones */
+        parallel_close(r.p);
+    }
+    golden_model_close(&g);
+}
+
+static void test_4_bits_are_refused(void **state)
+{
+    struct weir_backend_opts opts = { .n_threads = 1 };
+    uint16_t data[4] = { 0 };
+    const struct weir_weights part = { data, WEIR_BF16, 2, 2 };
+    struct weir_matrix *m = NULL;
+    struct weir_backend *be = NULL;
+    struct weir_why why;
+
+    (void)state;
+    assert_int_equal(open_emulated(&opts, &be, &why), WEIR_OK);
+    assert_int_equal(be->pack(be, &part, 1, 2, WEIR_Q4, &m), WEIR_UNIMPLEMENTED);
+    be->unpack(be, NULL);
+    weir_backend_close(be);
+}
+
+/* Without the library, or with it and no device: an error that says what is missing. */
+static void test_no_device(void **state)
+{
+    struct weir_backend_opts opts = { .n_threads = 1 };
+    struct weir_backend *be = NULL;
+    struct weir_why why = { 0 };
+    weir_err err = weir_backend_cuda_open(&opts, &be, &why);
+
+    (void)state;
+    if (err == WEIR_OK) { /* there is one */
+        assert_non_null(strstr(be->name, "cuda"));
+        weir_backend_close(be);
+        return;
+    }
+    assert_int_equal(err, WEIR_UNAVAILABLE);
+    assert_non_null(strstr(why.text, "cuda: "));
+    assert_null(be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_family),       cmocka_unit_test(test_on_two_ranks),
+        cmocka_unit_test(test_bits_in_company),    cmocka_unit_test(test_8_bits),
+        cmocka_unit_test(test_4_bits_are_refused), cmocka_unit_test(test_no_device),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
