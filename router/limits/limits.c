@@ -143,6 +143,8 @@ void key_touch(struct weir_limits *lim, struct shard *shard, struct limit_key *k
 
 void change_touch(struct weir_limits *lim, struct change_list *list, struct change *c)
 {
+    if (c->version > atomic_load_explicit(&lim->told, memory_order_relaxed))
+        return; /* no pass has been here since */
     change_remove(list, c);
     c->version = atomic_fetch_add_explicit(&lim->version, 1, memory_order_relaxed) + 1;
     c->older = list->newest;
@@ -420,10 +422,19 @@ static struct limit_key *ready_key(struct weir_limits *lim, struct shard *shard,
     return key;
 }
 
+/* All of it at once, since it lies in some twenty lines that are most often in no cache. */
+static void prefetch(const struct limit_key *key)
+{
+    for (size_t at = 0; key && at < sizeof *key; at += 64)
+        __builtin_prefetch((const char *)key + at, 1);
+}
+
 static weir_err decide(struct weir_limits *lim, struct shard *shard, const struct weir_limits_ask *ask,
                        const uint64_t ids[2], uint64_t now_ns, struct weir_limits_verdict *ret)
 {
     const struct weir_limit_table *t = &lim->table;
+    prefetch(key_find(shard, ids[0]));
+    prefetch(key_find(shard, ids[1]));
     struct limit_key *key = ready_key(lim, shard, ask, ids[0], false, t, now_ns);
     struct limit_key *account = ready_key(lim, shard, ask, ids[1], true, t, now_ns);
     double tokens[LEVELS], requests[LEVELS] = { ask->n };

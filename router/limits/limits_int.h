@@ -134,7 +134,7 @@ struct weir_limits {
     pthread_rwlock_t table_lock;
     struct weir_limit_table table; /* under table_lock */
     struct shard shards[SHARDS];
-    atomic_uint_fast64_t version, round;
+    atomic_uint_fast64_t version, round, told; /* told: passes may have been as far as this version */
     atomic_uint n_keys, generations;
     atomic_uint n_live; /* routers, this one too */
     uint64_t born_ns;
@@ -213,6 +213,7 @@ bool registers_walk_own(struct weir_limits *lim, struct register_walk *walk, uin
 /* What other routers told, to pass it on: as much as there is room for. */
 void registers_each_other(struct weir_limits *lim, uint64_t after, uint64_t until,
                           bool (*fn)(void *ctx, uint64_t origin, const struct reg_news *news), void *ctx);
+/* The newest version, for a pass to go up to: what changes from now on is newer. */
 uint64_t limits_version(struct weir_limits *lim);
 void limits_set_round(struct weir_limits *lim, uint64_t round);
 /* Keys that last changed after version `after` and not after `until` are told once more: that their use has stopped. */

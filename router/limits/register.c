@@ -17,7 +17,10 @@
 
 uint64_t limits_version(struct weir_limits *lim)
 {
-    return atomic_load(&lim->version);
+    uint64_t version = atomic_load(&lim->version);
+
+    atomic_store(&lim->told, version);
+    return version;
 }
 
 void limits_set_round(struct weir_limits *lim, uint64_t round)
