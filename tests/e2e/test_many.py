@@ -91,7 +91,10 @@ def test_killed_clients_leave_no_blocks(own_fleet, endless_model):
     async def run():
         rng = random.Random(3)
         for _ in range(2 if SLOW else 5):
-            streams = [Stream(router, fleet.api_key, chat(seed=i, max_tokens=900, n=1 + i % 3)) for i in range(24)]
+            kinds = [{}, {"response_format": {"type": "grammar", "grammar": "root ::= [a-z ]+"}}, {"echo": True, "logprobs": True},
+                     {"repetition_penalty": 1.2, "mirostat_target": 5.0, "raw_output": True}]
+            streams = [Stream(router, fleet.api_key, chat(seed=i, max_tokens=900, n=1 + i % 3, **kinds[i % 4]))
+                       for i in range(24)]
             tasks = [asyncio.create_task(s.run()) for s in streams]
             assert await until(lambda: sum(s.events > 0 for s in streams) > 8, 60)
             for s in rng.sample(streams, len(streams)):  # in any order, some before their first token
