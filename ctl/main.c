@@ -26,6 +26,7 @@ const struct ctl_command *const ctl_commands[] = {
     &ctl_model_list,
     &ctl_model_update,
     &ctl_model_delete,
+    &ctl_limits_show,
     &ctl_completion,
     NULL,
 };

@@ -21,8 +21,11 @@
 #include "router/admin/api.h"
 #include "router/call/callset.h"
 #include "router/call/gate.h"
+#include "router/exchange/gossip.h"
 #include "router/fabric/fleet.h"
 #include "router/gateway/gateway.h"
+#include "router/limits/limits.h"
+#include "router/mesh/mesh.h"
 #include "router/router_conf.h"
 #include "router/rpc/api.h"
 #include "router/tenancy/keys.h"
@@ -43,7 +46,7 @@ static const struct weir_conf_spec spec = {
 struct router {
     struct weir_router_conf conf;
     struct weir_conf *parsed;
-    char id[80], rest[280], grpc[280], admin_address[280];
+    char id[80], rest[280], grpc[280], admin_address[280], mesh[280];
     uint64_t incarnation;
     struct weir_rpc *rpc;
     struct weir_loop *loops[LOOPS_MAX];
@@ -51,6 +54,8 @@ struct router {
     struct weir_callset *sets[LOOPS_MAX];
     size_t n_loops;
     struct weir_keys *keys;
+    struct weir_limits *limits;
+    struct weir_gossip *gossip;
     struct weir_gate gate;
     struct weir_fleet *fleet;
     struct weir_discovery *discovery;
@@ -69,6 +74,7 @@ static void on_snapshot(void *ctx, const struct weir_disc_snapshot *snap)
 
     weir_keys_on_snapshot(r->keys, snap);
     weir_fleet_on_snapshot(r->fleet, snap);
+    weir_gossip_on_snapshot(r->gossip, snap);
 }
 
 static weir_err open_fabric(struct router *r, struct weir_why *why)
@@ -113,13 +119,42 @@ static weir_err open_loops(struct router *r, struct weir_why *why)
     return WEIR_OK;
 }
 
+static weir_err open_limits(struct router *r, struct weir_why *why)
+{
+    struct weir_limits_opts opts = { .self = weir_mesh_router(weir_str(r->id), r->incarnation) };
+    struct weir_gossip_opts gossip = {
+        .rpc = r->rpc,
+        .router = r->id,
+        .incarnation = r->incarnation,
+        .prefix = r->conf.discovery_prefix,
+        .listen = r->conf.mesh_listen,
+        .tls = { weir_conf_given(r->conf.mesh_tls_ca), weir_conf_given(r->conf.mesh_tls_cert),
+                 weir_conf_given(r->conf.mesh_tls_key), NULL },
+        .interval_ms = r->conf.mesh_interval_ms,
+        .source = WEIR_DISCOVERY_OPTS(&r->conf, NULL, NULL),
+    };
+
+    if (strcmp(r->conf.limit_policy, "refuse") != 0 && strcmp(r->conf.limit_policy, "deprioritize") != 0)
+        return weir_fail(why, WEIR_INVALID, "limit_policy: refuse or deprioritize");
+    if (strcmp(r->conf.limit_header_unit, "second") != 0 && strcmp(r->conf.limit_header_unit, "minute") != 0)
+        return weir_fail(why, WEIR_INVALID, "limit_header_unit: second or minute");
+    weir_limit_table_init(&opts.table);
+    weir_err err = weir_limits_open(&opts, weir_now_ns(), &r->limits, why);
+    gossip.limits = r->limits;
+    return err == WEIR_OK ? weir_gossip_open(&gossip, &r->gossip, why) : err;
+}
+
 static weir_err open_tenancy(struct router *r, struct weir_why *why)
 {
     weir_err err = weir_keys_open(r->conf.discovery_prefix, &r->keys, why);
 
     if (err == WEIR_OK)
         weir_keys_set_accounts_required(r->keys, r->conf.accounts_required);
-    r->gate = (struct weir_gate){ .keys = r->keys };
+    if (err == WEIR_OK)
+        err = open_limits(r, why);
+    r->gate = (struct weir_gate){ .keys = r->keys,
+                                  .limits = r->conf.limits ? r->limits : NULL,
+                                  .legacy = strcmp(r->conf.limit_policy, "deprioritize") == 0 };
     return err;
 }
 
@@ -133,6 +168,10 @@ static weir_err open_discovery(struct router *r, struct weir_why *why)
 static weir_err open_admin(struct router *r, struct weir_why *why)
 {
     struct weir_admin_api_opts api = {
+        .keys = r->keys,
+        .limits = r->limits,
+        .fleet = r->fleet,
+        .exchange = weir_gossip_exchange(r->gossip),
         .token = weir_conf_given(r->conf.admin_token),
         .has_client_certs = r->conf.admin_tls_ca[0] != '\0',
         .prefix = r->conf.discovery_prefix,
@@ -151,7 +190,13 @@ static weir_err open_admin(struct router *r, struct weir_why *why)
 
 static weir_err open_services(struct router *r, struct weir_why *why)
 {
-    struct weir_gateway_opts gateway = { r->keys, r->fleet, r->sets, r->n_loops, r->conf.perf_header_prefix };
+    struct weir_gateway_opts gateway = { r->keys,
+                                         r->fleet,
+                                         r->sets,
+                                         r->n_loops,
+                                         r->conf.perf_header_prefix,
+                                         r->conf.limit_header_unit[0] == 'm' ? WEIR_LIMIT_PER_MINUTE
+                                                                             : WEIR_LIMIT_PER_SECOND };
     struct weir_rpc_api_opts api = { r->keys, r->fleet, r->loops, r->sets, r->n_loops, GRPC_OUTBOX_BYTES };
     weir_err err = weir_gateway_open(&gateway, &r->gateway, why);
 
@@ -238,7 +283,10 @@ static weir_err announce(struct router *r, struct weir_why *why)
                        r->grpc, sizeof r->grpc);
     weir_ident_address(r->conf.advertise_admin, r->conf.admin_listen, weir_http_server_port(r->admin_server),
                        r->admin_address, sizeof r->admin_address);
-    record = (struct weir_router_record){ .id = weir_str(r->id),
+    weir_ident_address(r->conf.advertise_mesh, r->conf.mesh_listen, weir_gossip_port(r->gossip), r->mesh,
+                       sizeof r->mesh);
+    record = (struct weir_router_record){ .mesh = weir_str(r->mesh),
+                                          .id = weir_str(r->id),
                                           .rest = weir_str(r->rest),
                                           .grpc = weir_str(r->grpc),
                                           .admin = weir_str(r->admin_address),
@@ -272,6 +320,8 @@ static weir_err open_all(struct router *r, struct weir_why *why)
         err = open_services(r, why);
     if (err == WEIR_OK)
         err = open_listeners(r, why);
+    if (err == WEIR_OK)
+        err = weir_gossip_start(r->gossip, why);
     if (err == WEIR_OK)
         err = start_loops(r, why);
     if (err == WEIR_OK)
@@ -319,6 +369,7 @@ static void close_all(struct router *r)
     for (size_t i = 0; i < r->n_loops; i++)
         weir_callset_close(r->sets[i]);
     weir_fleet_close(r->fleet);
+    weir_gossip_close(r->gossip);
     weir_rpc_close(r->rpc);
     for (size_t i = 0; i < r->n_loops; i++)
         weir_loop_close(r->loops[i]);
@@ -326,6 +377,7 @@ static void close_all(struct router *r)
     weir_admin_close(r->admin);
     weir_admin_api_close(r->admin_api);
     weir_gateway_close(r->gateway);
+    weir_limits_close(r->limits);
     weir_keys_close(r->keys);
 }
 

@@ -220,6 +220,8 @@ static weir_err run(struct api_job *job)
         return api_accounts(job);
     if (job->n_parts >= 2 && weir_str_eq(job->parts[1], "models"))
         return api_models(job);
+    if (job->n_parts == 2 && weir_str_eq(job->parts[1], "mesh"))
+        return api_mesh(job);
     return weir_fail(&job->why, WEIR_NOTFOUND, "no such path");
 }
 

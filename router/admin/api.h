@@ -5,6 +5,8 @@
  *   GET POST           /v1/accounts/A/apiKeys           DELETE      /v1/accounts/A/apiKeys/ID
  *   POST               /v1/accounts/A/apiKeys:delete {"keyId"}      (A may be - in a list: of all accounts)
  *   GET POST           /v1/fleet/models?modelId=M       GET PATCH DELETE   /v1/fleet/models/M
+ *   GET                /v1/accounts/A/limits?model=M    /v1/accounts/A/serverlessRateLimits?deployment=D
+ *   GET                /v1/fleet/mesh                   POST        /v1/fleet/mesh:cut {"routers":[]}  (a fault on purpose)
  *
  * Lists take pageSize (50, at most 200) and pageToken. Errors are google.rpc.Status as JSON:
  * {"code","message","details":[{"field"}]}. Every request needs the admin token as a bearer token, or a client
@@ -19,8 +21,16 @@
 #include "http/http_server.h"
 
 struct weir_admin_api;
+struct weir_exchange;
+struct weir_fleet;
+struct weir_keys;
+struct weir_limits;
 
 struct weir_admin_api_opts {
+    struct weir_keys *keys; /* all borrowed */
+    struct weir_limits *limits;
+    struct weir_fleet *fleet;
+    struct weir_exchange *exchange;
     const char *token;     /* NULL: none */
     bool has_client_certs; /* the listener lets nobody in without one */
     const char *prefix;    /* of discovery's keys */

@@ -190,6 +190,10 @@ weir_err api_accounts(struct api_job *job)
                                      : api_method_error(job, "GET and POST");
     if (job->n_parts >= 3 && weir_str_eq(job->parts[2], "apiKeys"))
         return api_keys(job, job->parts[1]);
+    if (job->n_parts == 3 && !job->verb.len && weir_str_eq(job->parts[2], "limits"))
+        return api_limits(job, job->parts[1]);
+    if (job->n_parts == 3 && !job->verb.len && weir_str_eq(job->parts[2], "serverlessRateLimits"))
+        return api_rate_limits(job, job->parts[1]);
     if (job->n_parts == 2)
         return one(job, job->parts[1]);
     return weir_fail(&job->why, WEIR_NOTFOUND, "no such path");

@@ -34,6 +34,9 @@ struct api_job {
 weir_err api_accounts(struct api_job *job);
 weir_err api_keys(struct api_job *job, struct weir_str account);
 weir_err api_models(struct api_job *job);
+weir_err api_limits(struct api_job *job, struct weir_str account);
+weir_err api_rate_limits(struct api_job *job, struct weir_str account);
+weir_err api_mesh(struct api_job *job);
 
 /* ---- for them (api.c) ---- */
 const struct weir_admin_api_opts *api_opts(const struct api_job *job);

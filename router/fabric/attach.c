@@ -389,7 +389,7 @@ static bool on_message(void *ctx, struct weir_rpc_stream *stream, struct weir_st
     pthread_mutex_unlock(&att->lock);
     if (ignore)
         return true;
-    struct frame *frame = frame_open(bytes);
+    struct frame *frame = fabric_frame_open(bytes);
     if (!frame) {
         weir_counter_add(fabric_metrics()->malformed, 1);
         attach_cut(att, WEIR_LOG_WARN, "a frame that can't be decoded");

@@ -36,7 +36,7 @@ struct ports *fleet_ports(struct weir_fleet *fleet);
 /* ---- frames (frame.c) ---- */
 struct frame;
 /* Decodes; NULL: malformed, or too large when decoded, or no memory. */
-struct frame *frame_open(struct weir_str bytes);
+struct frame *fabric_frame_open(struct weir_str bytes);
 const Weir__Fabric__V1__ReplicaFrame *frame_msg(const struct frame *frame);
 size_t frame_cost_bytes(const struct frame *frame);
 /* Sorts the entries by port and posts one task to each loop that has any; takes the frame, whatever happens.

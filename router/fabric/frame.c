@@ -31,7 +31,7 @@ struct part {
     uint32_t n;
 };
 
-struct frame *frame_open(struct weir_str bytes)
+struct frame *fabric_frame_open(struct weir_str bytes)
 {
     struct frame *frame = weir_alloc0(sizeof *frame);
     ProtobufCAllocator allocator;

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         att = attach();
         WEIR_BUG_ON(!att);
     }
-    struct frame *frame = frame_open((struct weir_str){ (const char *)data, size });
+    struct frame *frame = fabric_frame_open((struct weir_str){ (const char *)data, size });
     if (!frame)
         return 0;
     const Weir__Fabric__V1__ReplicaFrame *msg = frame_msg(frame);
