@@ -290,6 +290,8 @@ static void free_hold(struct shard *shard, struct hold *hold)
     *(hold->sooner ? &hold->sooner->later : &shard->next_expiry) = hold->later;
     *(hold->later ? &hold->later->sooner : &shard->last_expiry) = hold->sooner;
     shard->n_holds--;
+    hold->key->n_holds--;
+    hold->account->n_holds--;
     weir_free(hold);
 }
 
@@ -345,7 +347,20 @@ static void note_demand(struct limit_key *key, const double estimates[LEVELS], u
     key->demand_ns = now_ns;
 }
 
-/* The first level that has no room for it; -1: all have. */
+/* Until the level has room for it, given no other traffic. */
+static uint64_t wait_for_room(const struct limit_key *key, const struct weir_limit_table *t, int i,
+                              double estimate_i)
+{
+    double limit = key_limit(key, t, i), in = key->level[i] + key_holds(key, i),
+           burst = limit * key->burst_s[i];
+    double over = estimate_i <= burst ? in + estimate_i - burst : in;
+    uint64_t wait_ns = over > 0 && limit > 0 ? (uint64_t)(over / limit * 1e9) : 0;
+
+    /* Less: there is room, but it is another router's this round. */
+    return wait_ns < WEIR_MS_NS ? ROUND_WAIT_NS : wait_ns;
+}
+
+/* Of the levels that have no room for it, the one that is full longest; -1: all have. */
 static int find_full(struct weir_limits *lim, struct limit_key *key, const struct weir_limit_table *t,
                      const double estimates[LEVELS], uint64_t now_ns)
 {
@@ -354,6 +369,8 @@ static int find_full(struct weir_limits *lim, struct limit_key *key, const struc
 
     note_demand(key, estimates, now_ns);
     key_cut_slice(lim, key, t, was_quiet, now_ns);
+    int full = -1;
+    uint64_t longest = 0;
     for (int i = 0; i < key->n_levels; i++) {
         double in = key->level[i] + key_holds(key, i), burst = key_limit(key, t, i) * key->burst_s[i];
         if (in + estimates[i] <= burst && estimates[i] <= key->slice[i])
@@ -361,26 +378,26 @@ static int find_full(struct weir_limits *lim, struct limit_key *key, const struc
         /* Oversized: more than a bucket, or than one router's part of it, holds. */
         if (in <= EPSILON && estimates[i] > 0 && key_may_take_last(lim, key, now_ns))
             continue;
-        return i;
+        uint64_t wait_ns = wait_for_room(key, t, i, estimates[i]);
+        if (wait_ns > longest) {
+            longest = wait_ns;
+            full = i;
+        }
     }
-    return -1;
+    return full;
 }
 
 static void fill_refusal(struct limit_key *key, const struct weir_limit_table *t, int i, double estimate_i,
                          uint64_t now_ns, struct weir_limits_verdict *ret)
 {
-    double limit = key_limit(key, t, i), in = key->level[i] + key_holds(key, i),
-           burst = limit * key->burst_s[i];
-    double over = estimate_i <= burst ? in + estimate_i - burst : in;
+    double limit = key_limit(key, t, i);
 
     ret->meter = meter_of(key, i);
     ret->limit = i == DAY ? limit * SECONDS_A_DAY : limit * 60;
-    ret->used = in;
-    ret->burst = burst;
+    ret->used = key->level[i] + key_holds(key, i);
+    ret->burst = limit * key->burst_s[i];
     ret->estimate = estimate_i;
-    ret->wait_ns = over > 0 && limit > 0 ? (uint64_t)(over / limit * 1e9) : 0;
-    if (ret->wait_ns < WEIR_MS_NS) /* there is room, but it is another router's this round */
-        ret->wait_ns = ROUND_WAIT_NS;
+    ret->wait_ns = wait_for_room(key, t, i, estimate_i);
     key->refusal = *ret;
     key->refusal_ns = now_ns;
 }
@@ -451,14 +468,16 @@ static weir_err decide(struct weir_limits *lim, struct shard *shard, const struc
     estimate(key, ask, tokens);
     int full = find_full(lim, key, t, tokens, now_ns),
         full_account = find_full(lim, account, t, requests, now_ns);
-    if (full_account >= 0)
-        fill_refusal(account, t, full_account, requests[0], now_ns, ret);
-    else if (full >= 0)
+    if (full >= 0)
         fill_refusal(key, t, full, tokens[full], now_ns, ret);
+    if (full_account >= 0 &&
+        wait_for_room(account, t, full_account, requests[0]) > ret->wait_ns) { /* shown of both */
+        fill_refusal(account, t, full_account, requests[0], now_ns, ret);
+        key->refusal = *ret;
+        key->refusal_ns = now_ns;
+    }
     ret->over_limit = full >= 0 || full_account >= 0;
     ret->admitted = !ret->over_limit || ask->numbers->legacy;
-    if (ret->over_limit)
-        key->refusal = *ret;
     fill_headers(key, t, ret);
     fill_headers(account, t, ret);
     key_touch(lim, shard, key); /* demand is news, too */
@@ -474,6 +493,8 @@ static weir_err decide(struct weir_limits *lim, struct shard *shard, const struc
     ret->wait_ns = 0;
     hold->key = key;
     hold->account = account;
+    key->n_holds++;
+    account->n_holds++;
     hold->n = ask->n;
     hold->n_prompt_bytes = ask->prompt_bytes;
     memcpy(hold->held, tokens, sizeof hold->held);
@@ -653,7 +674,7 @@ static bool is_at_rest(const struct limit_key *key, const struct weir_limit_tabl
 {
     uint64_t rest_ns = t->key_rest_s * 1000000000ull;
 
-    if (now_ns < key->demand_ns + rest_ns)
+    if (key->n_holds > 0 || now_ns < key->demand_ns + rest_ns)
         return false;
     for (int i = 0; i < key->n_levels; i++)
         if (key->level[i] > 1 || key->held[i] > EPSILON || (i < WEIR_ADAPTIVE && key->clock_s[i] > 0))

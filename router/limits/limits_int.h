@@ -86,6 +86,7 @@ struct limit_key {
     double slice[LEVELS];
 
     double tokens_per_byte, hit_share, mean_output; /* running estimates */
+    uint32_t n_holds;                               /* that point here: it is not forgotten meanwhile */
     struct reg *regs;
     uint64_t clock_change; /* version of the change that moved the clocks */
     bool is_tail;          /* changed only to say that nothing changed */
@@ -98,7 +99,7 @@ struct hold {
     struct hold *next;           /* by call id */
     struct hold *sooner, *later; /* by expiry: they all live equally long */
     uint8_t call_id[16];
-    struct limit_key *key, *account;
+    struct limit_key *key, *account; /* each counts it in n_holds */
     double held[LEVELS], requests;
     uint64_t expires_ns;
     uint32_t n_prompt_bytes, n, charged; /* output tokens */

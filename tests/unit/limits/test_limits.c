@@ -114,6 +114,47 @@ static void test_wait_is_exact(void **state)
     weir_limits_close(lim);
 }
 
+/* Several meters are full: it waits for the slowest, and that one is named. */
+static void test_wait_is_the_longest(void **state)
+{
+    const struct weir_limits_account both = {
+        .pays = true, .size = 2, .start = { 6000, 60e6, 600 }, .upper = { 6000, 60e6, 600 }, .requests = 6e6
+    };
+    struct weir_limits *lim = open_limits();
+    struct weir_limits_verdict verdict;
+    uint8_t first[16], id[16];
+
+    (void)state;
+    assert_true(ask_n(lim, &both, 100, 1, START, &verdict, first));
+    weir_limits_settle(lim, weir_str("acme"), first, 1000, 0, 100, START);
+    assert_false(ask_n(lim, &both, 50, 1, START, &verdict, id)); /* prompts: 1 s or so; output: 5 s */
+    assert_int_equal(verdict.meter, WEIR_METER_GENERATED);
+    assert_true(llabs((long long)verdict.wait_ns - (long long)(5 * S)) < 1000);
+    weir_limits_close(lim);
+}
+
+/* A stream may outlive its hold, and all its account's other traffic: its keys stay while it runs. */
+static void test_long_streams_keep_their_keys(void **state)
+{
+    struct weir_limits *lim = open_limits();
+    struct weir_limits_stats stats;
+    uint64_t now_ns = START;
+    uint8_t id[16];
+
+    (void)state;
+    assert_true(ask(lim, 10, now_ns, id));
+    weir_limits_started(lim, weir_str("acme"), id, 100, 0, now_ns);
+    weir_limits_charge(lim, weir_str("acme"), id, 10, now_ns);
+    for (int minute = 0; minute < 50; minute++, now_ns += 60 * S)
+        for (int i = 0; i < 8; i++)
+            weir_limits_sweep(lim, now_ns);
+    weir_limits_stats(lim, &stats);
+    assert_int_equal(stats.keys, 2);
+    weir_limits_settle(lim, weir_str("acme"), id, 100, 0, 500, now_ns);
+    assert_true(fabs(level(lim, WEIR_METER_GENERATED, now_ns) - 490) < 1e-6);
+    weir_limits_close(lim);
+}
+
 /* [L2] [L3] Holds become use, once. */
 static void test_settled_once(void **state)
 {
@@ -485,6 +526,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusal_spends_nothing),
         cmocka_unit_test(test_wait_is_exact),
+        cmocka_unit_test(test_wait_is_the_longest),
+        cmocka_unit_test(test_long_streams_keep_their_keys),
         cmocka_unit_test(test_settled_once),
         cmocka_unit_test(test_call_that_never_started_costs_nothing),
         cmocka_unit_test(test_one_hold_a_call_id),
