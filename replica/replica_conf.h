@@ -8,9 +8,9 @@
     X(STR, id, "", 0, 64, "", "name of this replica in the fleet; empty = made up")                          \
     X(STR, model_dir, "", 0, 1023, "folder", "Hugging Face model folder; needed")                            \
     X(STR, model_name, "", 0, 200, "", "what clients call the model; empty = the folder's name")             \
-    X(STR, backend, "auto", 0, 8, "auto|cpu", "where the model runs")                                        \
     X(U32, tensor_parallel, "1", 1, 64, "ranks", "how many ways the model is split")                         \
-    X(STR, weights, "native", 0, 8, "native|q8|q4", "how weights are kept")                                  \
+    X(STR, backend, "auto", 0, 8, "auto|cpu|cuda", "what computes; auto: a GPU where there is one")          \
+    X(STR, weights, "native", 0, 8, "native|q8|q4|fp8", "how weights are kept")                              \
     X(U32, threads, "0", 0, 1024, "threads", "of the CPU back end; 0 = one a core")                          \
     X(U32, slots, "64", 1, 4096, "", "sequences at once")                                                    \
     X(U32, queue_max, "256", 1, 65536, "", "requests waiting; more are rejected at once")                    \

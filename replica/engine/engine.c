@@ -69,9 +69,38 @@ static void fill_info(struct weir_engine *eng)
     memcpy(info->weights_hash, parallel_weights_hash(eng->model), sizeof info->weights_hash);
 }
 
+/* The GPU where there is one. */
+static weir_err open_auto(const struct weir_backend_opts *opts, struct weir_backend **ret,
+                          struct weir_why *why)
+{
+    struct weir_why no_gpu = { 0 };
+    weir_err err = weir_backend_cuda_open(opts, ret, &no_gpu);
+
+    if (err != WEIR_UNAVAILABLE)
+        return err == WEIR_OK ? err : weir_fail(why, err, "%s", no_gpu.text);
+    return weir_backend_cpu_open(opts, ret, why);
+}
+
+static weir_err choose_backend(struct weir_engine *eng, struct parallel_opts *opts, struct weir_why *why)
+{
+    const char *name = eng->opts.backend;
+
+    if (!name || strcmp(name, "cpu") == 0)
+        opts->open = weir_backend_cpu_open;
+    else if (strcmp(name, "cuda") == 0)
+        opts->open = weir_backend_cuda_open;
+    else if (strcmp(name, "auto") == 0)
+        opts->open = open_auto;
+    else
+        return weir_fail_param(why, "backend", WEIR_INVALID, "backend: `%s` is not auto, cpu or cuda", name);
+    return WEIR_OK;
+}
+
 static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
 {
-    static const char *const names[] = { [WEIR_NATIVE] = "native", [WEIR_Q8] = "q8", [WEIR_Q4] = "q4" };
+    static const char *const names[] = {
+        [WEIR_NATIVE] = "native", [WEIR_Q8] = "q8", [WEIR_Q4] = "q4", [WEIR_FP8] = "fp8"
+    };
     struct parallel_opts opts = { .open = weir_backend_cpu_open,
                                   .backend = { .n_threads = eng->opts.n_threads },
                                   .n_ranks = eng->opts.tensor_parallel ? eng->opts.tensor_parallel : 1 };
@@ -80,13 +109,16 @@ static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
     while (i < n && eng->opts.weights && strcmp(eng->opts.weights, names[i]) != 0)
         i++;
     if (i == n)
-        return weir_fail_param(why, "weights", WEIR_INVALID, "weights: `%s` is not native, q8 or q4",
+        return weir_fail_param(why, "weights", WEIR_INVALID, "weights: `%s` is not native, q8, q4 or fp8",
                                eng->opts.weights);
     opts.quant = (enum weir_quant)i;
     if (eng->opts.kv && strcmp(eng->opts.kv, "bf16") == 0)
         opts.backend.kv = WEIR_BF16;
     else if (eng->opts.kv && strcmp(eng->opts.kv, "f32") != 0)
         return weir_fail_param(why, "kv", WEIR_INVALID, "kv: `%s` is not f32 or bf16", eng->opts.kv);
+    weir_err err = choose_backend(eng, &opts, why);
+    if (err != WEIR_OK)
+        return err;
     return parallel_open(&opts, &eng->config, &eng->model, why);
 }
 
@@ -119,9 +151,6 @@ weir_err weir_engine_open(const struct weir_engine_opts *opts, struct weir_engin
     struct weir_engine *eng;
     weir_err err;
 
-    if (opts->backend && strcmp(opts->backend, "cpu") != 0 && strcmp(opts->backend, "auto") != 0)
-        return weir_fail_param(why, "backend", WEIR_INVALID, "backend: `%s` is not auto or cpu",
-                               opts->backend);
     if (opts->n_slots == 0 || opts->n_queue_max == 0)
         return weir_fail_param(why, "slots", WEIR_INVALID, "slots and queue_max must be 1 or more");
     eng = weir_alloc0(sizeof *eng);

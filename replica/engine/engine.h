@@ -21,10 +21,10 @@ struct weir_session;
 
 struct weir_engine_opts {
     const char *model_dir;    /* a Hugging Face folder */
-    const char *backend;      /* "cpu" or "auto" */
     uint32_t n_threads;       /* 0 = as many as there are cores */
     uint32_t tensor_parallel; /* ranks; 0 or 1 = none */
-    const char *weights;      /* how they are kept: "native", "q8" or "q4"; NULL = native */
+    const char *backend;      /* "cpu", "cuda", or "auto": cuda when there is a device; NULL = cpu */
+    const char *weights;      /* how they are kept: "native", "q8", "q4" or "fp8"; NULL = native */
     const char *kv;           /* keys and values: "f32" or "bf16"; NULL = f32 */
     uint32_t n_slots;         /* sequences at once */
     uint32_t n_queue_max;     /* sessions waiting */
