@@ -14,6 +14,15 @@
     X(STR, admin_tls_cert, "", 0, 1023, "PEM file", "certificate of the admin listener; empty = plaintext")  \
     X(STR, admin_tls_key, "", 0, 1023, "PEM file", "its key")                                                \
     X(STR, admin_tls_ca, "", 0, 1023, "PEM file", "admin clients must show a certificate signed by it")      \
+    X(STR, mesh_listen, "127.0.0.1:0", 1, 255, "host:port", "for the other routers; private")                \
+    X(STR, advertise_mesh, "", 0, 255, "host:port", "mesh address told to others; empty = as bound")         \
+    X(U32, mesh_interval_ms, "200", 10, 10000, "ms", "between two rounds of telling the other routers")      \
+    X(STR, mesh_tls_ca, "", 0, 1023, "PEM file", "who signs the routers' certificates; empty = plaintext")   \
+    X(STR, mesh_tls_cert, "", 0, 1023, "PEM file", "our certificate for routers")                            \
+    X(STR, mesh_tls_key, "", 0, 1023, "PEM file", "its key")                                                 \
+    X(BOOL, limits, "true", 0, 0, "", "enforce accounts' limits")                                            \
+    X(STR, limit_policy, "refuse", 6, 12, "refuse|deprioritize", "over a limit, where no record says")       \
+    X(STR, limit_header_unit, "second", 6, 6, "second|minute", "unit of the x-ratelimit headers")            \
     X(BOOL, accounts_required, "false", 0, 0, "", "refuse API keys whose account has no record")             \
     X(STR, advertise_rest, "", 0, 255, "host:port", "REST address told to others; empty = as bound")         \
     X(STR, advertise_grpc, "", 0, 255, "host:port", "gRPC address told to others; empty = as bound")         \
