@@ -23,7 +23,7 @@
 /* Of a log-probability; transformers sums in float32 too, in another order. AMX has activations of 16 bits. */
 #define TOLERANCE 1e-4
 #define TOLERANCE_AMX 5e-4
-#define N_SHORT 24 /* greedy steps on several ranks, where all are not asked for */
+#define N_SHORT 8 /* greedy steps on several ranks, where all are not asked for */
 
 enum { N_PAGES = 24, N_ROWS_MAX = 32 };
 
