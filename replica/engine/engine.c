@@ -8,11 +8,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "replica/engine/engine_int.h"
 
 #define KV_BYTES_DEFAULT_MAX (1ull << 30)
 #define STEP_TOKENS_DEFAULT 256
+#define STARVE_MS_DEFAULT 10000
+#define CACHE_SHARE_PCT_DEFAULT 50
+#define OUTPUT_MEAN_FIRST 256 /* tokens, before anything has ended */
 #define EVENTS_PER_SLOT                                                                                      \
     4 /* started, the prompt's first token, token, finished; and one a token of a prompt */
 
@@ -137,10 +141,11 @@ static weir_err open_parts(struct weir_engine *eng, struct weir_why *why)
     if (limits.n_blocks == 0)
         return weir_fail_param(why, "kv_bytes", WEIR_INVALID, "kv_bytes: not room for one page of %llu bytes",
                                (unsigned long long)parallel_page_bytes(eng->model));
+    uint32_t n_share = (uint32_t)((uint64_t)limits.n_blocks * eng->opts.cache_share_pct / 100);
     err = make_step_arrays(eng, why);
     limits.n_tok_max = eng->n_tok_max;
     if (err == WEIR_OK)
-        err = kv_init(&eng->kv, limits.n_blocks, why);
+        err = kv_init(&eng->kv, limits.n_blocks, eng->opts.n_slots, n_share, why);
     if (err == WEIR_OK)
         err = parallel_load(eng->model, eng->opts.model_dir, &limits, why);
     return err;
@@ -153,6 +158,8 @@ weir_err weir_engine_open(const struct weir_engine_opts *opts, struct weir_engin
 
     if (opts->n_slots == 0 || opts->n_queue_max == 0)
         return weir_fail_param(why, "slots", WEIR_INVALID, "slots and queue_max must be 1 or more");
+    if (opts->cache_share_pct > 100)
+        return weir_fail_param(why, "cache_share_pct", WEIR_INVALID, "cache_share_pct must be 0 to 100");
     eng = weir_alloc0(sizeof *eng);
     if (!eng)
         return weir_fail(why, WEIR_NOMEM, "no memory for the engine");
@@ -160,6 +167,10 @@ weir_err weir_engine_open(const struct weir_engine_opts *opts, struct weir_engin
     eng->opts.step_tokens = opts->step_tokens ? opts->step_tokens : STEP_TOKENS_DEFAULT;
     if (eng->opts.step_tokens < WEIR_KV_BLOCK)
         eng->opts.step_tokens = WEIR_KV_BLOCK;
+    if (eng->opts.cache_share_pct == 0)
+        eng->opts.cache_share_pct = CACHE_SHARE_PCT_DEFAULT;
+    eng->starve_ns = (opts->starve_ms ? opts->starve_ms : STARVE_MS_DEFAULT) * WEIR_MS;
+    eng->n_output_mean = OUTPUT_MEAN_FIRST;
     err = open_parts(eng, why);
     if (err != WEIR_OK) {
         weir_engine_close(eng);
@@ -174,7 +185,7 @@ void weir_engine_close(struct weir_engine *eng)
 {
     if (!eng)
         return;
-    WEIR_CHECK(eng->waiting.n == 0 && eng->running.n == 0);
+    WEIR_CHECK(eng->waiting.n == 0 && eng->running.n == 0 && eng->suspended.n == 0);
     parallel_close(eng->model);
     kv_release(&eng->kv);
     adjust_release(&eng->adjust);
@@ -210,7 +221,10 @@ static bool is_eos(const struct weir_engine *eng, int32_t id)
 
 static void finish(struct weir_engine *eng, struct seq *seq, enum weir_finish how)
 {
+    const double weight = 1.0 / 16; /* of the newest */
+
     event_add(eng, WEIR_EV_FINISHED, seq->session, seq->choice)->finish = how; /* [N2] */
+    eng->n_output_mean += (seq->n_out - eng->n_output_mean) * weight;
     seq_release(seq);
 }
 
@@ -299,8 +313,8 @@ static void fork(struct weir_engine *eng, struct seq *from, struct seq *to)
         if (i < n_full) {
             kv_hold(&eng->kv, page);
         } else {
-            int32_t copy = kv_take(&eng->kv);
-            WEIR_BUG_ON(copy < 0); /* [E1] */
+            int32_t copy = kv_take(&eng->kv, from->session->owner);
+            WEIR_BUG_ON(copy < 0); /* sched.c left room */
             parallel_copy_page(eng->model, (uint32_t)page, (uint32_t)copy);
             page = copy;
         }
@@ -343,7 +357,12 @@ static void sample_want(struct weir_engine *eng, struct seq *seq, const float *l
         sample(eng, seq, logits);
         return;
     }
+    bool is_refill = seq->state == SEQ_REFILL;
     seq->state = SEQ_DECODE;
+    if (is_refill) {
+        sample(eng, seq, logits);
+        return;
+    }
     for (uint32_t i = 1; i < ses->params.n_choices; i++)
         fork(eng, seq, &ses->seqs[i]);
     for (uint32_t i = 0; i < ses->params.n_choices; i++)
@@ -376,13 +395,25 @@ static weir_err sample_all(struct weir_engine *eng, struct weir_why *why)
     return WEIR_OK;
 }
 
+/* From one step's beginning to the next, when it computed prompts and there was no pause. */
+static void note_rate(struct weir_engine *eng, uint64_t now_ns)
+{
+    const double weight = 1.0 / 8; /* of the newest */
+
+    if (eng->step_ns == 0 || eng->step_prefill == 0 || now_ns <= eng->step_ns)
+        return;
+    double rate = eng->step_prefill * 1e9 / (double)(now_ns - eng->step_ns);
+    eng->prefill_tokens_s += (rate - eng->prefill_tokens_s) * (eng->prefill_tokens_s > 0 ? weight : 1);
+}
+
 weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
                           struct weir_why *why)
 {
     *ret = (struct weir_engine_step){ 0 };
     eng->n_events = eng->n_tops = 0;
-    sched_admit(eng, now_ns);
-    sched_fill(eng, &ret->n_prefill, &ret->n_decode);
+    note_rate(eng, now_ns);
+    admit_all(eng, now_ns);
+    sched_fill(eng, now_ns, &ret->n_prefill, &ret->n_decode);
     if (eng->n_tok > 0) {
         struct weir_batch batch = { eng->n_tok, eng->ids,          eng->pos,       eng->seq,
                                     eng->table, eng->opts.n_slots, eng->n_page_max };
@@ -394,6 +425,8 @@ weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_
         if (err != WEIR_OK)
             return err;
     }
+    eng->step_prefill = ret->n_prefill;
+    eng->step_ns = weir_engine_has_work(eng) ? now_ns : 0;
     ret->events = eng->events;
     ret->n_events = (int)eng->n_events;
     return WEIR_OK;
@@ -404,21 +437,25 @@ bool weir_engine_has_work(const struct weir_engine *eng)
     for (const struct weir_session *ses = eng->running.first; ses; ses = ses->next)
         if (ses->n_live > 0)
             return true;
-    return eng->waiting.n > 0;
+    return eng->waiting.n > 0 || eng->suspended.n > 0;
 }
 
 void weir_engine_load(const struct weir_engine *eng, struct weir_engine_load *ret)
 {
+    const struct session_list *const lists[] = { &eng->running, &eng->suspended };
+
     *ret = (struct weir_engine_load){
         .n_running = eng->opts.n_slots - eng->n_slots_free,
-        .n_waiting = eng->waiting.n,
+        .n_waiting = eng->waiting.n + eng->suspended.n,
+        .n_suspended = eng->suspended.n,
         .n_slots = eng->opts.n_slots,
+        .queued_tokens = eng->waiting.n_tokens,
         .kv_blocks_used = kv_n_held(&eng->kv),
         .kv_blocks = eng->kv.n_pages,
     };
-    for (const struct weir_session *ses = eng->waiting.first; ses; ses = ses->next)
-        ret->queued_tokens += ses->params.n_prompt;
-    for (const struct weir_session *ses = eng->running.first; ses; ses = ses->next)
-        if (ses->seqs[0].state == SEQ_PROMPT)
-            ret->queued_tokens += ses->seqs[0].n_tokens - ses->seqs[0].n_computed;
+    for (int i = 0; i < 2; i++)
+        for (const struct weir_session *ses = lists[i]->first; ses; ses = ses->next)
+            for (uint32_t k = 0; k < ses->params.n_choices; k++)
+                if (ses->seqs[k].state == SEQ_PROMPT || ses->seqs[k].state == SEQ_REFILL)
+                    ret->queued_tokens += ses->seqs[k].n_tokens - ses->seqs[k].n_computed;
 }

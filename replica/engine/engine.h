@@ -30,6 +30,10 @@ struct weir_engine_opts {
     uint32_t n_queue_max;     /* sessions waiting */
     uint64_t kv_bytes;        /* of the page pool; 0 = enough for n_slots whole contexts, at most 1 GiB */
     uint32_t step_tokens;     /* token budget of a step; 0 = 256 */
+    uint32_t queue_ms_max;    /* of prompts waiting, at the rate they are computed; 0 = no bound in time */
+    uint32_t starve_ms;       /* who waits longer goes before every class; 0 = 10000 */
+    uint32_t cache_share_pct; /* of the pages: an account that has more takes the place of its own cached
+                               * ones, not of others'; 0 = 50 */
 };
 
 struct weir_engine_info {
@@ -83,8 +87,9 @@ struct weir_session_params {
     bool logprobs;
     int n_top_logprobs; /* 0 to 5 */
     bool ignore_eos;
-    uint32_t priority; /* lower goes first */
-    struct weir_str account;
+    uint32_t priority; /* class, 0 to 7; lower goes first */
+    struct weir_str
+        account;        /* copied; whose turn it is among those that wait, and whose share of the cache */
     bool has_cache_max; /* at most cache_max tokens are found in the cache; 0: nothing is kept either */
     uint32_t cache_max;
     double typical_p;
@@ -105,7 +110,7 @@ struct weir_session_params {
     struct weir_str cache_salt;
     void *user; /* comes back with every event */
 };
-/* Queues it. WEIR_FULL: the queue is at its bound. WEIR_INVALID: a parameter, or its worst case exceeds the
+/* Queues it. WEIR_FULL: the queue is at its bound, in number or in time. WEIR_INVALID: a parameter, or its worst case exceeds the
  * pool, which no waiting cures. WEIR_NOMEM. */
 WEIR_MUST_CHECK weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_params *params,
                                            uint64_t now_ns, struct weir_session **ret, struct weir_why *why);
@@ -147,7 +152,8 @@ bool weir_engine_has_work(const struct weir_engine *eng);
 
 struct weir_engine_load {
     uint32_t n_running, n_waiting, n_slots; /* sequences, sessions, sequences */
-    uint64_t queued_tokens;                 /* prompt tokens not yet computed, running and waiting */
+    uint32_t n_suspended;   /* sessions that gave up their pages to older ones, and go on before any starts */
+    uint64_t queued_tokens; /* prompt tokens not yet computed, running and waiting */
     uint64_t kv_blocks_used, kv_blocks;
 };
 void weir_engine_load(const struct weir_engine *eng, struct weir_engine_load *ret);

@@ -4,6 +4,7 @@
 
 #include "replica/engine/adjust.h"
 #include "replica/engine/engine.h"
+#include "replica/engine/fair.h"
 #include "replica/engine/kv.h"
 #include "replica/engine/sample.h"
 #include "replica/parallel/parallel.h"
@@ -15,6 +16,7 @@
 enum seq_state {
     SEQ_IDLE,   /* its session waits, or another choice computes the prompt */
     SEQ_PROMPT, /* computes the prompt */
+    SEQ_REFILL, /* was suspended: computes its prompt and output again */
     SEQ_DECODE,
     SEQ_DONE, /* holds nothing */
 };
@@ -30,22 +32,31 @@ struct seq {
     uint32_t n_pages, n_named; /* pages held; of these, full ones that were published or found */
     struct kv_name chain;      /* the name of the last named page */
     double surprise_max;       /* mirostat's bound, in bits; 0 before the first token */
-    struct seq *next_running;
 };
+
+enum session_place { PLACE_WAITING, PLACE_RUNNING, PLACE_SUSPENDED };
 
 struct weir_session {
     struct weir_engine *eng;
     struct weir_session_params params;
     struct sample_params sample;
-    char *salt;
+    char *salt, *account;
     struct weir_logit_bias *bias;        /* params.logit_bias */
     struct weir_constraint *constraints; /* params.constraints; ours to close */
     int32_t *tokens;                     /* of all choices */
     struct seq *seqs;
-    uint32_t n_live, n_promised; /* pages that it may come to hold */
-    uint64_t arrived_ns;
-    bool running;
-    struct weir_session *prev, *next; /* in eng->waiting or eng->running */
+    enum session_place place;
+    struct fair_item wait;         /* WAITING */
+    uint64_t arrived_ns, since_ns; /* since_ns: suspended */
+    uint64_t order;                /* of starting; 0: has not */
+    uint32_t n_live, n_worst;      /* choices not done; pages that it may come to hold */
+    uint32_t n_output_room;        /* tokens a choice that admission reckons with */
+    uint32_t tell_from;            /* the prompt's next token whose log-probability is to be told */
+    int32_t owner;                 /* of its pages, while it runs; else -1 */
+    bool awaits; /* has a place, and has not started: `leader` computes pages that it needs too */
+    struct weir_session *leader;      /* NULL: it has gone */
+    uint32_t n_awaited;               /* tokens */
+    struct weir_session *prev, *next; /* RUNNING and SUSPENDED: in order */
 };
 
 struct session_list {
@@ -68,10 +79,16 @@ struct weir_engine {
     struct kv kv;
     char name[64];
 
-    struct session_list waiting, running;
+    struct fair waiting;
+    struct session_list running, suspended; /* by order: the oldest first */
+    uint64_t n_started, starve_ns;
+    double n_output_mean;    /* of choices that ended of late */
+    double prefill_tokens_s; /* 0: not known yet */
+    uint64_t step_ns;        /* the last step began, if it computed prompts and left work; else 0 */
+    uint32_t step_prefill;
     struct seq **slots; /* [n_slots], NULL = free */
     int32_t *table;     /* [n_slots, n_page_max] */
-    uint32_t n_page_max, n_slots_free, n_promised;
+    uint32_t n_page_max, n_slots_free;
 
     /* one step */
     int32_t *ids, *pos, *seq; /* [n_tok_max] */
@@ -86,14 +103,27 @@ struct weir_engine {
     uint32_t n_tops;
 };
 
+/* admit.c */
+void admit_all(struct weir_engine *eng, uint64_t now_ns);
+uint32_t admit_n_uncached(struct weir_engine *eng, const struct weir_session *ses); /* as things are now */
+void admit_find_prefix(struct weir_engine *eng, struct seq *seq);
+void admit_share_prompt(struct weir_engine *eng,
+                        struct seq *seq); /* REFILL: of another choice that has it again */
+void admit_leader_gone(struct weir_engine *eng, const struct weir_session *leader);
+
+/* suspend.c */
+void suspend_for_room(struct weir_engine *eng, uint64_t now_ns);
+
 /* sched.c */
-void sched_admit(struct weir_engine *eng, uint64_t now_ns);
-void sched_fill(struct weir_engine *eng, uint32_t *ret_prefill, uint32_t *ret_decode);
+void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill, uint32_t *ret_decode);
 
 /* session.c */
-void seq_release(struct seq *seq); /* pages and slot; SEQ_DONE */
+uint32_t pages_for(uint32_t n_tokens);
+void seq_drop_pages(struct seq *seq);          /* and its slot; it is as if nothing were computed */
+void seq_release(struct seq *seq);             /* and SEQ_DONE */
+void session_disown(struct weir_session *ses); /* it takes no more pages */
 void list_remove_session(struct session_list *list, struct weir_session *ses);
-void list_append_session(struct session_list *list, struct weir_session *ses);
+void list_insert_session(struct session_list *list, struct weir_session *ses); /* by order */
 int32_t *seq_table(struct seq *seq);
 
 /* engine.c */

@@ -7,52 +7,69 @@
 #include "base/mem.h"
 
 /* ---- lists of pages ---- */
-static void list_remove(struct kv *kv, struct kv_list *list, int32_t i)
-{
-    struct kv_page *page = &kv->pages[i];
+enum { ALL, OWN }; /* of a page's links */
 
-    if (page->older >= 0)
-        kv->pages[page->older].newer = page->newer;
+static void list_remove(struct kv *kv, struct kv_list *list, int which, int32_t i)
+{
+    struct kv_link *link = &kv->pages[i].links[which];
+
+    if (link->older >= 0)
+        kv->pages[link->older].links[which].newer = link->newer;
     else
-        list->oldest = page->newer;
-    if (page->newer >= 0)
-        kv->pages[page->newer].older = page->older;
+        list->oldest = link->newer;
+    if (link->newer >= 0)
+        kv->pages[link->newer].links[which].older = link->older;
     else
-        list->newest = page->older;
+        list->newest = link->older;
     list->n--;
 }
 
-static void list_append(struct kv *kv, struct kv_list *list, int32_t i)
+static void list_append(struct kv *kv, struct kv_list *list, int which, int32_t i)
 {
-    struct kv_page *page = &kv->pages[i];
+    struct kv_link *link = &kv->pages[i].links[which];
 
-    page->older = list->newest;
-    page->newer = -1;
+    link->older = list->newest;
+    link->newer = -1;
     if (list->newest >= 0)
-        kv->pages[list->newest].newer = i;
+        kv->pages[list->newest].links[which].newer = i;
     else
         list->oldest = i;
     list->newest = i;
     list->n++;
 }
 
-weir_err kv_init(struct kv *kv, uint32_t n_pages, struct weir_why *why)
+static void init_pages(struct kv *kv)
 {
+    kv->free = kv->cached = (struct kv_list){ -1, -1, 0 };
+    memset(kv->buckets, 0xff, kv->n_buckets * sizeof *kv->buckets); /* -1 */
+    memset(kv->owner_buckets, 0xff, kv->n_buckets * sizeof *kv->owner_buckets);
+    for (uint32_t i = 0; i < kv->n_pages; i++) {
+        kv->pages[i].owner = -1;
+        list_append(kv, &kv->free, ALL, (int32_t)i);
+    }
+}
+
+weir_err kv_init(struct kv *kv, uint32_t n_pages, uint32_t n_users, uint32_t n_share, struct weir_why *why)
+{
+    uint32_t n_owners = n_pages + n_users;
+
     memset(kv, 0, sizeof *kv);
     kv->n_buckets = 16;
     while (kv->n_buckets < 2 * n_pages)
         kv->n_buckets *= 2;
     kv->pages = weir_calloc(n_pages, sizeof *kv->pages);
     kv->buckets = weir_calloc(kv->n_buckets, sizeof *kv->buckets);
-    if (!kv->pages || !kv->buckets) {
+    kv->owners = weir_calloc(n_owners, sizeof *kv->owners);
+    kv->owner_buckets = weir_calloc(kv->n_buckets, sizeof *kv->owner_buckets);
+    if (!kv->pages || !kv->buckets || !kv->owners || !kv->owner_buckets) {
         kv_release(kv);
         return weir_fail(why, WEIR_NOMEM, "no memory to keep track of %u KV pages", n_pages);
     }
     kv->n_pages = n_pages;
-    kv->free = kv->cached = (struct kv_list){ -1, -1, 0 };
-    memset(kv->buckets, 0xff, kv->n_buckets * sizeof *kv->buckets); /* -1 */
-    for (uint32_t i = 0; i < n_pages; i++)
-        list_append(kv, &kv->free, (int32_t)i);
+    kv->n_share = n_share;
+    init_pages(kv);
+    for (uint32_t i = 0; i < n_owners; i++)
+        kv->owners[i].next = i + 1 < n_owners ? (int32_t)i + 1 : -1;
     return WEIR_OK;
 }
 
@@ -60,6 +77,8 @@ void kv_release(struct kv *kv)
 {
     weir_free(kv->pages);
     weir_free(kv->buckets);
+    weir_free(kv->owners);
+    weir_free(kv->owner_buckets);
     memset(kv, 0, sizeof *kv);
 }
 
@@ -80,18 +99,18 @@ static bool same(struct kv_name x, struct kv_name y)
     return x.a == y.a && x.b == y.b;
 }
 
-static int32_t *bucket(struct kv *kv, struct kv_name name)
+static int32_t *bucket(const struct kv *kv, struct kv_name name)
 {
     return &kv->buckets[name.a & (kv->n_buckets - 1)];
 }
 
-static int32_t find(struct kv *kv, struct kv_name parent, const int32_t *tokens)
+static int32_t find(const struct kv *kv, struct kv_name parent, const int32_t *tokens)
 {
     struct kv_name name = kv_next(parent, tokens);
     int32_t i = *bucket(kv, name);
 
     for (; i >= 0; i = kv->pages[i].next_in_bucket) {
-        struct kv_page *page = &kv->pages[i];
+        const struct kv_page *page = &kv->pages[i];
         if (same(page->name, name) && same(page->parent, parent) &&
             memcmp(page->tokens, tokens, sizeof page->tokens) == 0)
             return i;
@@ -110,18 +129,88 @@ static void forget(struct kv *kv, int32_t i)
     page->named = false;
 }
 
-/* ---- pages ---- */
-int32_t kv_take(struct kv *kv)
+/* ---- owners ---- */
+int32_t kv_owner_ref(struct kv *kv, struct weir_str account)
 {
-    struct kv_list *from = kv->free.n ? &kv->free : &kv->cached; /* [V3] */
-    int32_t i = from->oldest;
+    uint64_t name = weir_hash64(account.ptr, account.len, 3);
+    int32_t *head = &kv->owner_buckets[name & (kv->n_buckets - 1)], i = *head;
+
+    while (i >= 0 && kv->owners[i].name != name)
+        i = kv->owners[i].next;
+    if (i < 0) {
+        i = kv->owner_unused;
+        WEIR_BUG_ON(i < 0); /* each has a user or a page, and there are no more of these */
+        kv->owner_unused = kv->owners[i].next;
+        kv->owners[i] = (struct kv_owner){ .name = name, .cached = { -1, -1, 0 }, .next = *head };
+        *head = i;
+    }
+    kv->owners[i].refs++;
+    return i;
+}
+
+static void owner_check(struct kv *kv, int32_t i)
+{
+    struct kv_owner *owner = &kv->owners[i];
+    int32_t *at = &kv->owner_buckets[owner->name & (kv->n_buckets - 1)];
+
+    if (owner->refs > 0 || owner->n_pages > 0)
+        return;
+    while (*at != i)
+        at = &kv->owners[*at].next;
+    *at = owner->next;
+    owner->next = kv->owner_unused;
+    kv->owner_unused = i;
+}
+
+void kv_owner_unref(struct kv *kv, int32_t i)
+{
+    kv->owners[i].refs--;
+    owner_check(kv, i);
+}
+
+static void disown(struct kv *kv, int32_t i)
+{
+    int32_t owner = kv->pages[i].owner;
+
+    kv->pages[i].owner = -1;
+    kv->owners[owner].n_pages--;
+    owner_check(kv, owner);
+}
+
+/* ---- pages ---- */
+static void uncache(struct kv *kv, int32_t i)
+{
+    list_remove(kv, &kv->cached, ALL, i);
+    list_remove(kv, &kv->owners[kv->pages[i].owner].cached, OWN, i);
+}
+
+/* [V3] [V4] */
+static int32_t evict(struct kv *kv, const struct kv_owner *owner)
+{
+    bool has_share = owner->n_pages >= kv->n_share && owner->cached.n > 0;
+    int32_t i = has_share ? owner->cached.oldest : kv->cached.oldest;
 
     if (i < 0)
         return -1;
-    list_remove(kv, from, i);
-    if (kv->pages[i].named)
-        forget(kv, i);
+    uncache(kv, i);
+    forget(kv, i);
+    disown(kv, i);
+    return i;
+}
+
+int32_t kv_take(struct kv *kv, int32_t owner)
+{
+    int32_t i = kv->free.oldest;
+
+    if (i >= 0)
+        list_remove(kv, &kv->free, ALL, i);
+    else
+        i = evict(kv, &kv->owners[owner]);
+    if (i < 0)
+        return -1;
     kv->pages[i].refs = 1;
+    kv->pages[i].owner = owner;
+    kv->owners[owner].n_pages++;
     return i;
 }
 
@@ -131,7 +220,7 @@ void kv_hold(struct kv *kv, int32_t i)
 
     if (page->refs++ == 0) {
         WEIR_BUG_ON(!page->named); /* [V1]: nobody knows a free page's number */
-        list_remove(kv, &kv->cached, i);
+        uncache(kv, i);
     }
 }
 
@@ -140,8 +229,20 @@ void kv_drop(struct kv *kv, int32_t i)
     struct kv_page *page = &kv->pages[i];
 
     WEIR_BUG_ON(page->refs == 0); /* [V1] */
-    if (--page->refs == 0)
-        list_append(kv, page->named ? &kv->cached : &kv->free, i);
+    if (--page->refs > 0)
+        return;
+    if (page->named) {
+        list_append(kv, &kv->cached, ALL, i);
+        list_append(kv, &kv->owners[page->owner].cached, OWN, i);
+    } else {
+        disown(kv, i);
+        list_append(kv, &kv->free, ALL, i);
+    }
+}
+
+bool kv_has(const struct kv *kv, struct kv_name parent, const int32_t tokens[WEIR_KV_BLOCK])
+{
+    return find(kv, parent, tokens) >= 0;
 }
 
 int32_t kv_find(struct kv *kv, struct kv_name parent, const int32_t tokens[WEIR_KV_BLOCK])
@@ -170,4 +271,9 @@ void kv_publish(struct kv *kv, int32_t i, struct kv_name parent, const int32_t t
 uint32_t kv_n_held(const struct kv *kv)
 {
     return kv->n_pages - kv->free.n - kv->cached.n;
+}
+
+uint32_t kv_n_left(const struct kv *kv)
+{
+    return kv->free.n + kv->cached.n;
 }

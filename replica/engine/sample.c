@@ -10,6 +10,8 @@
 
 #include "base/hash.h"
 
+#define REACH_MIN 0.01 /* below the best logit: bounds the passes at the smallest of temperatures */
+
 double sample_uniform(uint64_t seed, uint32_t choice, uint32_t position)
 {
     uint64_t bits = weir_hash_mix(weir_hash_mix(weir_hash_mix(0x77656972, seed), choice), position);
@@ -59,7 +61,7 @@ static double weight(float logit, float best, double temperature)
 static uint32_t keep_top_k(const float *logits, uint32_t n, float best, double temperature, uint32_t k,
                            struct sample_item *items)
 {
-    for (double reach = 8 * temperature;; reach *= 4) {
+    for (double reach = fmax(8 * temperature, REACH_MIN);; reach *= 4) {
         float threshold = reach < 1e6 ? best - (float)reach : -INFINITY;
         uint32_t kept = gather(logits, n, threshold, items);
         if (kept < k && threshold > -INFINITY)
@@ -76,7 +78,7 @@ static uint32_t keep_top_p(const float *logits, uint32_t n, float best, double t
 {
     bool given = kept > 0;
 
-    for (double reach = 4 * temperature;; reach *= 2) {
+    for (double reach = fmax(4 * temperature, REACH_MIN);; reach *= 2) {
         float threshold = reach < 1e6 ? best - (float)reach : -INFINITY;
         double mass = 0;
         if (!given) {

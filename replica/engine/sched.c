@@ -1,99 +1,24 @@
-/* sched.c - what the next step computes: who is admitted, whose token, how much of whose prompt.
+/* sched.c - what the next step computes: whose token, how much of whose prompt.
  *
  *   [H1] Every sequence that decodes gets its token in every step; prompts share what the budget leaves,
- * oldest first, but never less than a page's worth, so that decoding cannot starve them. [H2] Nobody
- * overtakes within a class: when the first that waits does not fit, the others wait too. */
-#include <math.h>
-
+ * oldest first, but never less than a page's worth, so that decoding cannot starve them. [H2] A prompt takes only
+ * pages that are there, and leaves one for each copy of its last page that the other choices will need. */
 #include "replica/engine/engine_int.h"
 
-/* ---- admission ---- */
-static void take_slot(struct weir_engine *eng, struct seq *seq)
-{
-    uint32_t i = 0;
-
-    while (eng->slots[i])
-        i++;
-    eng->slots[i] = seq;
-    eng->n_slots_free--;
-    seq->i_slot = (int32_t)i;
-}
-
-/* The last token is always computed, for its logits; so is the one before each token whose log-probability is to be
- * told. */
-static uint32_t pages_to_find(const struct seq *seq)
-{
-    const struct weir_session_params *p = &seq->session->params;
-    uint32_t n_max = seq->n_tokens - 1;
-    uint32_t n_told = p->n_prompt_logprobs < n_max ? p->n_prompt_logprobs : n_max;
-
-    n_max -= n_told;
-    if (p->has_cache_max && p->cache_max < n_max)
-        n_max = p->cache_max;
-    return n_max / WEIR_KV_BLOCK;
-}
-
-/* Whole pages of the prompt that are cached. */
-static uint32_t find_prefix(struct weir_engine *eng, struct seq *seq)
-{
-    uint32_t n_max = pages_to_find(seq);
-
-    seq->chain = kv_root(seq->session->params.cache_salt);
-    while (seq->n_pages < n_max) {
-        const int32_t *tokens = seq->tokens + (size_t)seq->n_pages * WEIR_KV_BLOCK;
-        int32_t page = kv_find(&eng->kv, seq->chain, tokens);
-        if (page < 0)
-            break;
-        seq_table(seq)[seq->n_pages++] = page;
-        seq->chain = kv_next(seq->chain, tokens);
-    }
-    seq->n_named = seq->n_pages;
-    seq->n_computed = seq->n_pages * WEIR_KV_BLOCK;
-    return seq->n_computed;
-}
-
-static void start(struct weir_engine *eng, struct weir_session *ses, uint64_t now_ns)
-{
-    list_remove_session(&eng->waiting, ses);
-    list_append_session(&eng->running, ses);
-    ses->running = true;
-    eng->n_promised += ses->n_promised;
-    for (uint32_t i = 0; i < ses->params.n_choices; i++)
-        take_slot(eng, &ses->seqs[i]);
-    ses->seqs[0].state = SEQ_PROMPT;
-    struct weir_engine_event *ev = event_add(eng, WEIR_EV_STARTED, ses, 0);
-    ev->cached_tokens = find_prefix(eng, &ses->seqs[0]);
-    ev->queue_ns = now_ns - ses->arrived_ns;
-    if (ses->params.n_prompt_logprobs >= ses->params.n_prompt) { /* nothing comes before the first */
-        ev = event_add(eng, WEIR_EV_PROMPT, ses, 0);
-        ev->id = ses->seqs[0].tokens[0];
-        ev->logprob = NAN;
-    }
-}
-
-void sched_admit(struct weir_engine *eng, uint64_t now_ns)
-{
-    struct weir_session *ses;
-
-    while ((ses = eng->waiting.first) != NULL) { /* [H2] */
-        if (ses->params.n_choices > eng->n_slots_free || ses->n_promised > eng->kv.n_pages - eng->n_promised)
-            return;
-        start(eng, ses, now_ns);
-    }
-}
-
-/* ---- the batch ---- */
 /* Of the n tokens just added, those before a token whose log-probability is wanted. */
 static void want_prompt(struct weir_engine *eng, struct seq *seq, uint32_t n)
 {
-    const struct weir_session_params *p = &seq->session->params;
+    struct weir_session *ses = seq->session;
+    const struct weir_session_params *p = &ses->params;
 
-    if (p->n_prompt_logprobs == 0 || seq->state != SEQ_PROMPT)
+    if (seq->state != SEQ_PROMPT)
         return;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = seq->n_computed + i + 1;
-        if (at < p->n_prompt && at + p->n_prompt_logprobs >= p->n_prompt)
+        if (at < p->n_prompt && at >= ses->tell_from) {
             eng->wants[eng->n_wants++] = (struct want){ (int32_t)(eng->n_tok - n + i), seq, (int32_t)at };
+            ses->tell_from = at + 1; /* told once, whatever is computed again */
+        }
     }
 }
 
@@ -102,8 +27,8 @@ static void add_tokens(struct weir_engine *eng, struct seq *seq, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t pos = seq->n_computed + i;
         if (pos / WEIR_KV_BLOCK == seq->n_pages) {
-            int32_t page = kv_take(&eng->kv);
-            WEIR_BUG_ON(page < 0); /* [E1] */
+            int32_t page = kv_take(&eng->kv, seq->session->owner);
+            WEIR_BUG_ON(page < 0); /* [U1] [H2] */
             seq_table(seq)[seq->n_pages++] = page;
         }
         eng->ids[eng->n_tok] = seq->tokens[pos];
@@ -124,21 +49,56 @@ static void add_decodes(struct weir_engine *eng)
                 add_tokens(eng, &ses->seqs[i], 1);
 }
 
-void sched_fill(struct weir_engine *eng, uint32_t *ret_prefill, uint32_t *ret_decode)
+/* How many of the n next tokens there are pages for; what is left for copies is in *n_copies. [H2] */
+static uint32_t n_that_fit(const struct weir_engine *eng, const struct seq *seq, uint32_t n,
+                           uint32_t *n_copies)
 {
-    uint32_t budget;
+    uint32_t left = kv_n_left(&eng->kv), room = left > *n_copies ? left - *n_copies : 0;
+    uint64_t n_max = (uint64_t)(seq->n_pages + room) * WEIR_KV_BLOCK - seq->n_computed;
+    uint32_t n_more = seq->session->params.n_choices - 1;
+
+    n = n < n_max ? n : (uint32_t)n_max;
+    if (n == 0 || seq->state != SEQ_PROMPT || seq->n_computed + n < seq->n_tokens ||
+        seq->n_tokens % WEIR_KV_BLOCK == 0)
+        return n;
+    if (pages_for(seq->n_tokens) - seq->n_pages + n_more > room)
+        return n - 1;
+    *n_copies += n_more;
+    return n;
+}
+
+/* The choice of a session that computes its prompt; of several that do so again, the first: the next one finds what
+ * it leaves. */
+static struct seq *filling(struct weir_session *ses)
+{
+    for (uint32_t i = 0; !ses->awaits && i < ses->params.n_choices; i++)
+        if (ses->seqs[i].state == SEQ_PROMPT || ses->seqs[i].state == SEQ_REFILL)
+            return &ses->seqs[i];
+    return NULL;
+}
+
+void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill, uint32_t *ret_decode)
+{
+    uint32_t budget, n_copies = 0;
 
     eng->n_tok = eng->n_wants = 0;
+    suspend_for_room(eng, now_ns);
     add_decodes(eng);
     *ret_decode = eng->n_tok;
     budget = eng->opts.step_tokens > eng->n_tok + WEIR_KV_BLOCK ? eng->opts.step_tokens - eng->n_tok
                                                                 : WEIR_KV_BLOCK; /* [H1] */
     for (struct weir_session *ses = eng->running.first; ses && budget > 0; ses = ses->next) {
-        struct seq *seq = &ses->seqs[0];
-        if (seq->state != SEQ_PROMPT)
+        struct seq *seq = filling(ses);
+        if (!seq)
             continue;
+        if (seq->state == SEQ_REFILL && seq->n_computed == 0) {
+            admit_find_prefix(eng, seq);
+            admit_share_prompt(eng, seq);
+        }
         uint32_t left = seq->n_tokens - seq->n_computed, n = left < budget ? left : budget;
-        add_tokens(eng, seq, n);
+        n = n_that_fit(eng, seq, n, &n_copies);
+        if (n > 0)
+            add_tokens(eng, seq, n);
         budget -= n;
     }
     *ret_prefill = eng->n_tok - *ret_decode;

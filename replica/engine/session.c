@@ -1,8 +1,7 @@
 /* session.c - one request's timeline: opened into the queue, closed from anywhere.
  *
- *   [E1] A session's promise covers every page it can come to hold, so a page is there whenever a running one
- * needs it. [E2] Closing gives back the promise, the slots and every page, whatever state the session is in.
- */
+ *   [E1] A session whose worst case exceeds the pool is refused, so the oldest can always go on, alone if need be.
+ * [E2] Closing gives back the slots and every page, whatever state the session is in. */
 #include <math.h>
 #include <string.h>
 
@@ -23,21 +22,11 @@ void list_remove_session(struct session_list *list, struct weir_session *ses)
     list->n--;
 }
 
-void list_append_session(struct session_list *list, struct weir_session *ses)
-{
-    ses->prev = list->last;
-    ses->next = NULL;
-    *(list->last ? &list->last->next : &list->first) = ses;
-    list->last = ses;
-    list->n++;
-}
-
-/* Behind all of its own class and those before it. */
-static void queue_session(struct session_list *list, struct weir_session *ses)
+void list_insert_session(struct session_list *list, struct weir_session *ses)
 {
     struct weir_session *after = list->last;
 
-    while (after && after->params.priority > ses->params.priority)
+    while (after && after->order > ses->order)
         after = after->prev;
     ses->prev = after;
     ses->next = after ? after->next : list->first;
@@ -46,7 +35,7 @@ static void queue_session(struct session_list *list, struct weir_session *ses)
     list->n++;
 }
 
-void seq_release(struct seq *seq)
+void seq_drop_pages(struct seq *seq)
 {
     struct weir_engine *eng = seq->session->eng;
 
@@ -58,19 +47,33 @@ void seq_release(struct seq *seq)
         eng->n_slots_free++;
     }
     seq->i_slot = -1;
-    seq->n_pages = 0;
-    if (seq->state != SEQ_DONE)
-        seq->session->n_live--;
-    seq->state = SEQ_DONE;
+    seq->n_pages = seq->n_named = seq->n_computed = 0;
 }
 
-static uint32_t pages_for(uint32_t n_tokens)
+void session_disown(struct weir_session *ses)
+{
+    if (ses->owner >= 0)
+        kv_owner_unref(&ses->eng->kv, ses->owner);
+    ses->owner = -1;
+}
+
+void seq_release(struct seq *seq)
+{
+    seq_drop_pages(seq);
+    if (seq->state == SEQ_DONE)
+        return;
+    seq->state = SEQ_DONE;
+    if (--seq->session->n_live == 0)
+        session_disown(seq->session);
+}
+
+uint32_t pages_for(uint32_t n_tokens)
 {
     return (n_tokens + WEIR_KV_BLOCK - 1) / WEIR_KV_BLOCK;
 }
 
 /* [E1]: the first choice holds the prompt and its output; the others share the prompt's full pages. */
-static uint64_t promise(const struct weir_session_params *p)
+static uint64_t worst_case(const struct weir_session_params *p)
 {
     uint64_t whole = pages_for(p->n_prompt + p->max_tokens), shared = p->n_prompt / WEIR_KV_BLOCK;
     return whole + (p->n_choices - 1) * (whole - shared);
@@ -84,6 +87,8 @@ static weir_err check(const struct weir_engine *eng, const struct weir_session_p
                          eng->config.n_context);
     if (p->n_choices == 0 || p->n_choices > eng->opts.n_slots)
         return weir_fail_param(why, "n", WEIR_INVALID, "n must be 1 to %u", eng->opts.n_slots);
+    if (p->priority >= FAIR_CLASSES)
+        return weir_fail_param(why, "priority", WEIR_INVALID, "priority must be 0 to %d", FAIR_CLASSES - 1);
     if (p->max_tokens == 0)
         return weir_fail_param(why, "max_tokens", WEIR_INVALID, "max_tokens must be 1 or more");
     if (p->n_top_logprobs < 0 || p->n_top_logprobs > ENGINE_TOPS_MAX)
@@ -116,8 +121,9 @@ static bool make_seqs(struct weir_session *ses)
     ses->seqs = weir_calloc(p->n_choices, sizeof *ses->seqs);
     ses->tokens = weir_calloc(p->n_choices * room, sizeof *ses->tokens);
     ses->salt = weir_strndup(p->cache_salt.len ? p->cache_salt.ptr : "", p->cache_salt.len);
+    ses->account = weir_strndup(p->account.len ? p->account.ptr : "", p->account.len);
     ses->bias = weir_calloc(p->n_logit_bias + 1, sizeof *ses->bias);
-    if (!ses->seqs || !ses->tokens || !ses->salt || !ses->bias)
+    if (!ses->seqs || !ses->tokens || !ses->salt || !ses->account || !ses->bias)
         return false;
     if (p->n_logit_bias > 0)
         memcpy(ses->bias, p->logit_bias, p->n_logit_bias * sizeof *ses->bias);
@@ -141,12 +147,49 @@ static void free_session(struct weir_session *ses)
     weir_free(ses->seqs);
     weir_free(ses->tokens);
     weir_free(ses->salt);
+    weir_free(ses->account);
     weir_free(ses->bias);
     for (uint32_t i = 0; ses->constraints && i < ses->params.n_choices; i++)
         if (ses->constraints[i].ops)
             ses->constraints[i].ops->close(ses->constraints[i].state);
     weir_free(ses->constraints);
     weir_free(ses);
+}
+
+/* The queue is bounded by how long it would take to compute. */
+static weir_err check_time(const struct weir_engine *eng, uint32_t n_tokens, struct weir_why *why)
+{
+    double n_waiting = (double)(eng->waiting.n_tokens + n_tokens);
+
+    if (eng->opts.queue_ms_max == 0 || eng->prefill_tokens_s <= 0 || eng->waiting.n == 0 ||
+        n_waiting / eng->prefill_tokens_s * 1e3 <= eng->opts.queue_ms_max)
+        return WEIR_OK;
+    return weir_fail(why, WEIR_FULL, "the engine's queue is full: %.0f ms of prompts, of at most %u",
+                     n_waiting / eng->prefill_tokens_s * 1e3, eng->opts.queue_ms_max);
+}
+
+static weir_err queue_session(struct weir_session *ses, uint64_t now_ns, struct weir_why *why)
+{
+    struct weir_engine *eng = ses->eng;
+    uint32_t n_tokens = admit_n_uncached(eng, ses);
+    weir_err err = check_time(eng, n_tokens, why);
+
+    ses->wait = (struct fair_item){ .class = ses->params.priority, .cost = n_tokens, .since_ns = now_ns };
+    return err == WEIR_OK ? fair_push(&eng->waiting, &ses->wait, ses->params.account, why) : err;
+}
+
+static void own_params(struct weir_session *ses, const struct weir_session_params *params)
+{
+    ses->params.prompt = ses->seqs[0].tokens;
+    ses->params.logit_bias = ses->bias;
+    ses->params.cache_salt.ptr = ses->salt;
+    ses->params.account.ptr = ses->account;
+    ses->params.constraints = ses->constraints;
+    ses->tell_from =
+        params->n_prompt_logprobs < params->n_prompt ? params->n_prompt - params->n_prompt_logprobs : 1;
+    ses->sample = (struct sample_params){ params->temperature,     params->top_p,      params->min_p,
+                                          params->top_k,           params->seed,       params->typical_p,
+                                          params->mirostat_target, params->mirostat_lr };
 }
 
 weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_params *params, uint64_t now_ns,
@@ -166,7 +209,7 @@ weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_pa
     ses->params = *params;
     if (ses->params.max_tokens > eng->config.n_context - params->n_prompt)
         ses->params.max_tokens = eng->config.n_context - params->n_prompt;
-    uint64_t n_pages = promise(&ses->params);
+    uint64_t n_pages = worst_case(&ses->params);
     if (n_pages > eng->kv.n_pages) {
         weir_free(ses);
         return weir_fail_param(
@@ -174,22 +217,22 @@ weir_err weir_session_open(struct weir_engine *eng, const struct weir_session_pa
             "the request could need %llu KV pages, the replica has %u: ask for fewer tokens or choices",
             (unsigned long long)n_pages, eng->kv.n_pages);
     }
-    ses->n_promised = (uint32_t)n_pages;
+    ses->n_worst = (uint32_t)n_pages;
+    ses->n_output_room = UINT32_MAX;
     ses->arrived_ns = now_ns;
-    ses->sample = (struct sample_params){ params->temperature,     params->top_p,      params->min_p,
-                                          params->top_k,           params->seed,       params->typical_p,
-                                          params->mirostat_target, params->mirostat_lr };
+    ses->owner = -1;
     if (!make_seqs(ses)) {
         free_session(ses);
         return weir_fail(why, WEIR_NOMEM, "no memory for a session");
     }
-    ses->params.prompt = ses->seqs[0].tokens;
-    ses->params.logit_bias = ses->bias;
+    own_params(ses, params);
+    err = queue_session(ses, now_ns, why);
+    if (err != WEIR_OK) {
+        free_session(ses);
+        return err;
+    }
     for (uint32_t i = 0; params->constraints && i < params->n_choices; i++)
         ses->constraints[i] = params->constraints[i]; /* ours from here on */
-    ses->params.constraints = ses->constraints;
-    ses->params.cache_salt.ptr = ses->salt;
-    queue_session(&eng->waiting, ses);
     *ret = ses;
     return WEIR_OK;
 }
@@ -201,11 +244,13 @@ void weir_session_close(struct weir_session *ses)
     if (!ses)
         return;
     eng = ses->eng;
-    for (uint32_t i = 0; i < ses->params.n_choices; i++)
+    for (uint32_t i = 0; i < ses->params.n_choices; i++) /* [E2] */
         seq_release(&ses->seqs[i]);
-    if (ses->running)
-        eng->n_promised -= ses->n_promised; /* [E2] */
-    list_remove_session(ses->running ? &eng->running : &eng->waiting, ses);
+    if (ses->place == PLACE_WAITING)
+        fair_remove(&eng->waiting, &ses->wait);
+    else
+        list_remove_session(ses->place == PLACE_RUNNING ? &eng->running : &eng->suspended, ses);
+    admit_leader_gone(eng, ses);
     free_session(ses);
 }
 
@@ -216,7 +261,7 @@ void weir_session_stop_choice(struct weir_session *ses, uint32_t choice)
     struct seq *seq = &ses->seqs[choice];
     /* While it computes the prompt the others still need it; it is only then that a choice has no token yet.
      */
-    if (seq->state == SEQ_DECODE || seq->state == SEQ_DONE)
+    if (seq->state == SEQ_DECODE || seq->state == SEQ_REFILL || seq->state == SEQ_DONE)
         seq_release(seq);
 }
 

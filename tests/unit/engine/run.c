@@ -168,7 +168,7 @@ void run_idle(struct weir_engine *eng)
     assert_int_equal(load.n_running, 0);
     assert_int_equal(load.n_waiting, 0);
     assert_int_equal(load.queued_tokens, 0);
-    assert_int_equal(eng->n_promised, 0);
+    assert_int_equal(eng->suspended.n, 0);
     assert_int_equal(eng->n_slots_free, eng->opts.n_slots);
     assert_int_equal(eng->running.n, 0);
     for (uint32_t i = 0; i < eng->opts.n_slots; i++)

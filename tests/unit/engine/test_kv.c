@@ -20,7 +20,8 @@ static void fill(int32_t tokens[WEIR_KV_BLOCK], int32_t first)
 static void make(struct kv *kv, uint32_t n_pages)
 {
     struct weir_why why;
-    assert_int_equal(kv_init(kv, n_pages, &why), WEIR_OK);
+    assert_int_equal(kv_init(kv, n_pages, /* n_users= */ 2, /* n_share= */ n_pages, &why), WEIR_OK);
+    assert_int_equal(kv_owner_ref(kv, weir_str("one")), 0);
 }
 
 /* [V1] */
@@ -32,17 +33,17 @@ static void test_take_and_drop(void **state)
     (void)state;
     make(&kv, 5);
     for (uint32_t i = 0; i < 5; i++) {
-        int32_t page = kv_take(&kv);
+        int32_t page = kv_take(&kv, 0);
         assert_true(page >= 0 && page < 5 && !seen[page]);
         seen[page] = true;
         assert_int_equal(kv_n_held(&kv), i + 1);
     }
-    assert_int_equal(kv_take(&kv), -1);
+    assert_int_equal(kv_take(&kv, 0), -1);
     kv_hold(&kv, 3);
     kv_drop(&kv, 3);
-    assert_int_equal(kv_take(&kv), -1); /* still held once */
+    assert_int_equal(kv_take(&kv, 0), -1); /* still held once */
     kv_drop(&kv, 3);
-    assert_int_equal(kv_take(&kv), 3);
+    assert_int_equal(kv_take(&kv, 0), 3);
     kv_release(&kv);
     kv_release(&kv);
 }
@@ -57,7 +58,7 @@ static void test_found_by_all_of_its_name(void **state)
     make(&kv, 4);
     fill(a, 10);
     fill(b, 50);
-    int32_t first = kv_take(&kv), second = kv_take(&kv);
+    int32_t first = kv_take(&kv, 0), second = kv_take(&kv, 0);
     kv_publish(&kv, first, root, a);
     kv_publish(&kv, second, kv_next(root, a), b);
     assert_int_equal(kv_find(&kv, root, a), first);
@@ -81,14 +82,14 @@ static void test_published_twice(void **state)
     (void)state;
     make(&kv, 2);
     fill(a, 0);
-    int32_t first = kv_take(&kv), second = kv_take(&kv);
+    int32_t first = kv_take(&kv, 0), second = kv_take(&kv, 0);
     kv_publish(&kv, first, root, a);
     kv_publish(&kv, second, root, a);
     kv_drop(&kv, second);
     kv_drop(&kv, first);
     assert_int_equal(kv_find(&kv, root, a), first);
-    assert_int_equal(kv_take(&kv), second);
-    assert_int_equal(kv_take(&kv), -1); /* the cached one is held again */
+    assert_int_equal(kv_take(&kv, 0), second);
+    assert_int_equal(kv_take(&kv, 0), -1); /* the cached one is held again */
     kv_release(&kv);
 }
 
@@ -103,19 +104,19 @@ static void test_eviction_order(void **state)
     make(&kv, 4);
     for (int i = 0; i < 3; i++) {
         fill(tokens[i], 100 * i);
-        pages[i] = kv_take(&kv);
+        pages[i] = kv_take(&kv, 0);
         kv_publish(&kv, pages[i], root, tokens[i]);
     }
     for (int i = 0; i < 3; i++)
         kv_drop(&kv, pages[i]);
     kv_drop(&kv, kv_find(&kv, root, tokens[0])); /* used again: the youngest now */
-    int32_t fresh = kv_take(&kv);
+    int32_t fresh = kv_take(&kv, 0);
     assert_true(fresh != pages[0] && fresh != pages[1] && fresh != pages[2]);
-    assert_int_equal(kv_take(&kv), pages[1]);
+    assert_int_equal(kv_take(&kv, 0), pages[1]);
     assert_int_equal(kv_find(&kv, root, tokens[1]), -1); /* forgotten */
-    assert_int_equal(kv_take(&kv), pages[2]);
+    assert_int_equal(kv_take(&kv, 0), pages[2]);
     assert_int_equal(kv_find(&kv, root, tokens[0]), pages[0]);
-    assert_int_equal(kv_take(&kv), -1);
+    assert_int_equal(kv_take(&kv, 0), -1);
     kv_release(&kv);
 }
 
@@ -140,7 +141,7 @@ static void test_many_names(void **state)
         int32_t page = kv_find(&kv, root, tokens);
         assert_int_equal(page, page_of[name]);
         if (page < 0) {
-            page = kv_take(&kv);
+            page = kv_take(&kv, 0);
             assert_true(page >= 0);
             if (name_of[page] >= 0)
                 page_of[name_of[page]] = -1;
@@ -164,7 +165,7 @@ static void test_no_memory(void **state)
     (void)state;
     for (long n = 0; err != WEIR_OK; n++) {
         weir_test_alloc_budget(n);
-        err = kv_init(&kv, 7, &why);
+        err = kv_init(&kv, 7, 1, 7, &why);
         weir_test_alloc_budget(-1);
         assert_true(err == WEIR_OK || err == WEIR_NOMEM);
     }

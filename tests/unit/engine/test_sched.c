@@ -1,0 +1,299 @@
+/* test_sched.c - who goes first, who waits, who is suspended; and that none of it shows in what is said. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "replica/engine/engine_int.h"
+#include "tests/unit/engine/run.h"
+
+enum { N_VOCAB = 31, PAGE_BYTES = 16 * 2 * 4 * 4 };
+
+static char dir[TINY_DIR_MAX];
+
+static int make_model(void **state)
+{
+    struct tiny_shape shape = { .n_layer = 1,
+                                .n_head = 2,
+                                .n_kv_head = 1,
+                                .d_head = 4,
+                                .d_model = 16,
+                                .d_ffn = 16,
+                                .n_vocab = N_VOCAB,
+                                .n_context = 256,
+                                .tied = true,
+                                .dtype = "F32",
+                                .more = "",
+                                .seed = 2 };
+    (void)state;
+    tiny_model_write(dir, &shape);
+    return 0;
+}
+
+static int remove_model(void **state)
+{
+    (void)state;
+    tiny_model_remove(dir);
+    return 0;
+}
+
+static void make_mixed(struct run_request *r, uint32_t i)
+{
+    run_request_init(r, i % 3, N_VOCAB, 20 + 7 * (i % 5), 60 + i);
+    r->params.temperature = i % 2;
+    r->params.n_choices = i % 4 == 1 ? 3 : 1;
+    r->params.priority = i % 3;
+    r->params.has_cache_max = i % 5 == 2;
+    r->params.cache_max = 0;
+    r->params.n_prompt_logprobs = i % 6 == 3 ? 12 : 0;
+    r->params.repetition_penalty = i % 4 == 3 ? 1.2 : 0;
+    r->params.mirostat_target = i % 7 == 5 ? 6 : 0;
+    r->params.mirostat_lr = 0.1;
+}
+
+/* [U1] Many that together need thrice the pool: all finish, and say what they say alone. */
+static void test_suspended_says_the_same(void **state)
+{
+    enum { N = 12 };
+    struct run_request *alone = calloc(N, sizeof *alone), *mixed = calloc(N, sizeof *mixed);
+    struct weir_engine_load load;
+    uint32_t n_suspended = 0;
+
+    (void)state;
+    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 16 });
+    for (uint32_t i = 0; i < N; i++) {
+        make_mixed(&alone[i], i);
+        run_one(eng, &alone[i]);
+    }
+    weir_engine_close(eng);
+    eng = run_open(
+        dir, &(struct weir_engine_opts){ .n_slots = 16, .step_tokens = 32, .kv_bytes = 24 * PAGE_BYTES });
+    assert_int_equal(eng->kv.n_pages, 24);
+    eng->n_output_mean = 1; /* as if all so far had said little */
+    for (uint32_t i = 0; i < N; i++) {
+        make_mixed(&mixed[i], i);
+        run_submit(eng, &mixed[i]);
+    }
+    while (weir_engine_has_work(eng)) {
+        run_step(eng);
+        weir_engine_load(eng, &load);
+        n_suspended += load.n_suspended;
+    }
+    assert_true(n_suspended > 10);
+    for (uint32_t i = 0; i < N; i++) {
+        assert_int_equal(mixed[i].n_told, alone[i].n_told);
+        assert_memory_equal(mixed[i].told, alone[i].told, (size_t)alone[i].n_told * sizeof *alone[i].told);
+        for (uint32_t k = 0; k < mixed[i].params.n_choices; k++)
+            run_same(&mixed[i].choices[k], &alone[i].choices[k]);
+        weir_session_close(mixed[i].session);
+    }
+    run_idle(eng);
+    weir_engine_close(eng);
+    free(alone);
+    free(mixed);
+}
+
+/* [U2] What runs keeps its pages while others wait to start, of whatever class. */
+static void test_nothing_is_suspended_for_new_work(void **state)
+{
+    struct run_request r[4];
+    struct weir_engine_load load;
+
+    (void)state;
+    struct weir_engine *eng =
+        run_open(dir, &(struct weir_engine_opts){ .n_slots = 4, .kv_bytes = 10 * PAGE_BYTES });
+    for (uint32_t i = 0; i < 4; i++) {
+        run_request_init(&r[i], i, N_VOCAB, 60, 20); /* 5 pages each */
+        r[i].params.priority = 3 - i;
+        run_submit(eng, &r[i]);
+        run_step(eng);
+        weir_engine_load(eng, &load);
+        assert_int_equal(load.n_suspended, 0);
+        assert_int_equal(load.n_waiting, i < 2 ? 0 : i - 1);
+    }
+    assert_int_equal(r[0].n_started + r[1].n_started, 2);
+    run_all(eng, r, 4);
+    run_idle(eng);
+    weir_engine_close(eng);
+}
+
+/* [F2] One account's hundred do not keep another's two waiting; [F1] classes go before. */
+static void test_accounts_take_turns(void **state)
+{
+    enum { N = 24 };
+    struct run_request *r = calloc(N, sizeof *r);
+
+    (void)state;
+    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 1 });
+    for (uint32_t i = 0; i < N; i++) {
+        run_request_init(&r[i], i, N_VOCAB, 250, 1);
+        r[i].params.account = weir_str(i < 20 ? "many" : "few");
+        r[i].params.cache_salt = r[i].params.account;
+        r[i].params.priority = i == 23 ? 0 : 1;
+        run_submit(eng, &r[i]);
+    }
+    int before = 0;
+    while (!run_done(&r[22])) {
+        run_step(eng);
+        for (uint32_t i = 0; i < N; i++)
+            if (r[i].session && run_done(&r[i])) {
+                before += i < 20;
+                weir_session_close(r[i].session);
+                r[i].session = NULL;
+                if (i != 23)
+                    assert_true(run_done(&r[23])); /* the first class was first */
+                if (i == 22)
+                    break;
+            }
+        if (!r[22].session)
+            break;
+    }
+    assert_in_range(before, 1, 7); /* three of the few: about as many of the many, and a turn of two more */
+    run_all(eng, r, N);
+    run_idle(eng);
+    weir_engine_close(eng);
+    free(r);
+}
+
+/* [F3] */
+static void test_who_waits_too_long_goes_first(void **state)
+{
+    struct fair fair = { 0 };
+    struct fair_item old = { .class = 5, .cost = 9, .since_ns = 100 },
+                     new = { .class = 0, .cost = 9, .since_ns = 200 };
+    struct weir_why why;
+
+    (void)state;
+    assert_int_equal(fair_push(&fair, &old, weir_str("a"), &why), WEIR_OK);
+    assert_int_equal(fair_push(&fair, &new, weir_str("b"), &why), WEIR_OK);
+    assert_int_equal(fair.n_tokens, 18);
+    assert_ptr_equal(fair_peek(&fair, 1099, 1000), &new);
+    assert_ptr_equal(fair_peek(&fair, 1100, 1000), &old);
+    fair_take(&fair, &old, 9);
+    assert_ptr_equal(fair_peek(&fair, 5000, 1000), &new);
+    fair_remove(&fair, &new);
+    assert_null(fair_peek(&fair, 5000, 1000));
+    assert_int_equal(fair.n + fair.n_tokens, 0);
+}
+
+/* [A4] The same prompt at once: one computes it, the others find all they may. Other salts share nothing. */
+static void test_same_prompts_are_computed_once(void **state)
+{
+    struct run_request r[4];
+    struct weir_engine_step step;
+    uint32_t n_prefill = 0;
+
+    (void)state;
+    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 4, .step_tokens = 48 });
+    for (uint32_t i = 0; i < 4; i++) {
+        run_request_init(&r[i], 5, N_VOCAB, 200, 8);
+        r[i].params.cache_salt = weir_str(i == 3 ? "other" : "");
+        run_submit(eng, &r[i]);
+    }
+    while (weir_engine_has_work(eng)) {
+        step = run_step(eng);
+        n_prefill += step.n_prefill;
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(r[i].cached_tokens, i == 1 || i == 2 ? 192 : 0);
+        run_same(&r[i].choices[0], &r[0].choices[0]);
+        weir_session_close(r[i].session);
+    }
+    assert_int_equal(n_prefill, 200 + 8 + 8 + 200);
+    run_idle(eng);
+    weir_engine_close(eng);
+}
+
+/* [A4] Who computes for others goes: the next of them does it. */
+static void test_leader_goes(void **state)
+{
+    struct run_request r[3];
+
+    (void)state;
+    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 4, .step_tokens = 16 });
+    for (uint32_t i = 0; i < 3; i++) {
+        run_request_init(&r[i], 5, N_VOCAB, 200, 8);
+        run_submit(eng, &r[i]);
+    }
+    run_step(eng);
+    run_step(eng);
+    assert_int_equal(r[0].n_started + r[1].n_started + r[2].n_started, 1);
+    weir_session_close(r[0].session);
+    r[0].session = NULL;
+    while (weir_engine_has_work(eng))
+        run_step(eng);
+    assert_int_equal(r[1].cached_tokens, 32);
+    assert_int_equal(r[2].cached_tokens, 192);
+    run_same(&r[1].choices[0], &r[2].choices[0]);
+    weir_session_close(r[1].session);
+    weir_session_close(r[2].session);
+    run_idle(eng);
+    weir_engine_close(eng);
+}
+
+/* [V4] An account that floods the cache leaves another's prefix where it is. */
+static void test_cache_is_shared_out(void **state)
+{
+    struct run_request r;
+
+    (void)state;
+    struct weir_engine *eng =
+        run_open(dir, &(struct weir_engine_opts){ .n_slots = 2, .kv_bytes = 40 * PAGE_BYTES });
+    for (uint32_t i = 0; i < 12; i++) {
+        run_request_init(&r, i == 11 ? 0 : i, N_VOCAB, 129, 1);
+        r.params.account = r.params.cache_salt = weir_str(i == 0 || i == 11 ? "quiet" : "flood");
+        run_one(eng, &r);
+    }
+    assert_int_equal(r.cached_tokens, 128);
+    run_idle(eng);
+    weir_engine_close(eng);
+}
+
+/* A bound in time: at 1,000 tokens a second, half a second of prompts. */
+static void test_queue_is_bounded_by_time(void **state)
+{
+    struct run_request r[5];
+    struct weir_engine_step step;
+    struct weir_session *ses;
+    struct weir_why why;
+
+    (void)state;
+    struct weir_engine *eng =
+        run_open(dir, &(struct weir_engine_opts){ .n_slots = 1, .step_tokens = 100, .queue_ms_max = 500 });
+    for (uint32_t i = 0; i < 5; i++)
+        run_request_init(&r[i], i, N_VOCAB, 200, 8);
+    assert_int_equal(weir_session_open(eng, &r[0].params, 1, &r[0].session, &why), WEIR_OK);
+    for (uint64_t i = 0; i < 2; i++)
+        assert_int_equal(weir_engine_step(eng, 1 + i * 100 * WEIR_MS, &step, &why), WEIR_OK);
+    assert_int_equal(weir_session_open(eng, &r[1].params, 1, &r[1].session, &why), WEIR_OK);
+    assert_int_equal(weir_session_open(eng, &r[2].params, 1, &r[2].session, &why), WEIR_OK);
+    assert_int_equal(weir_session_open(eng, &r[3].params, 1, &ses, &why), WEIR_FULL);
+    weir_session_close(r[2].session);
+    assert_int_equal(weir_session_open(eng, &r[3].params, 1, &r[3].session, &why), WEIR_OK);
+    weir_session_close(r[0].session);
+    weir_session_close(r[1].session);
+    weir_session_close(r[3].session);
+    run_idle(eng);
+    weir_engine_close(eng);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_suspended_says_the_same),
+        cmocka_unit_test(test_nothing_is_suspended_for_new_work),
+        cmocka_unit_test(test_accounts_take_turns),
+        cmocka_unit_test(test_who_waits_too_long_goes_first),
+        cmocka_unit_test(test_same_prompts_are_computed_once),
+        cmocka_unit_test(test_leader_goes),
+        cmocka_unit_test(test_cache_is_shared_out),
+        cmocka_unit_test(test_queue_is_bounded_by_time),
+    };
+    return cmocka_run_group_tests(tests, make_model, remove_model);
+}
