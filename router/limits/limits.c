@@ -44,12 +44,12 @@ weir_err weir_limits_open(const struct weir_limits_opts *opts, uint64_t now_ns, 
 
 static void free_hold(struct shard *shard, struct hold *hold);
 
-static void free_key(struct limit_key *key)
+static void free_key(struct weir_limits *lim, struct limit_key *key)
 {
     while (key->regs) {
         struct reg *reg = key->regs;
         key->regs = reg->next;
-        weir_free(reg);
+        reg_free(lim, reg);
     }
     weir_free(key);
 }
@@ -66,7 +66,7 @@ void weir_limits_close(struct weir_limits *lim)
             while (shard->keys[b]) {
                 struct limit_key *key = shard->keys[b];
                 shard->keys[b] = key->next;
-                free_key(key);
+                free_key(lim, key);
             }
         weir_free(shard->keys);
         weir_free(shard->holds);
@@ -235,7 +235,7 @@ void key_forget(struct weir_limits *lim, struct shard *shard, struct limit_key *
     change_remove(&shard->own, &key->change);
     for (struct reg *reg = key->regs; reg; reg = reg->next)
         change_remove(&shard->others, &reg->change);
-    free_key(key);
+    free_key(lim, key);
     shard->n_keys--;
     atomic_fetch_sub(&lim->n_keys, 1);
 }
@@ -692,6 +692,7 @@ static void sweep_key(struct weir_limits *lim, struct shard *shard, struct limit
     double dt = (double)(now_ns - (key->clock_ns ? key->clock_ns : now_ns)) * NS;
 
     key_advance(key, t, now_ns);
+    key_drop_gone(lim, shard, key, t->key_rest_s * 1000000000ull, now_ns);
     key_sum_registers(lim, key);
     key->clock_ns = now_ns;
     if (key_is_owned(lim, key, NULL)) {

@@ -125,9 +125,11 @@ struct shard {
 
 /* A router of the mesh, as the others know it. */
 struct origin {
-    uint64_t id;
-    bool live;
-    uint64_t seq, heard_ns;
+    uint64_t id;        /* changes only while n_regs is 0 */
+    atomic_uint n_regs; /* registers that point here, and those about to: its place is taken */
+    atomic_bool live;   /* in the mesh's view */
+    atomic_uint_fast64_t heard_ns;
+    uint64_t view; /* the last one that it was in */
 };
 
 struct weir_limits {
@@ -143,6 +145,7 @@ struct weir_limits {
     pthread_mutex_t origins_lock; /* after a shard's lock */
     struct origin origins[ORIGINS_MAX];
     uint32_t n_origins;
+    uint64_t view;
     uint32_t sweep_at;
     atomic_uint n_shedding;
     uint64_t shedding[64]; /* hashes of deployments; under table_lock */
@@ -189,6 +192,10 @@ void change_remove(struct change_list *list, struct change *change);
 bool is_shedding(struct weir_limits *lim, uint64_t deployment);
 
 /* register.c, for router/mesh */
+void reg_free(struct weir_limits *lim, struct reg *reg);
+/* Registers of routers that left and said nothing for so long: what they used has drained. */
+void key_drop_gone(struct weir_limits *lim, struct shard *shard, struct limit_key *key, uint64_t silent_ns,
+                   uint64_t now_ns);
 struct reg_news { /* one register as it travels */
     uint64_t key, seq, origin_ms;
     uint32_t generation;

@@ -28,34 +28,41 @@ void limits_set_round(struct weir_limits *lim, uint64_t round)
     atomic_store(&lim->round, round);
 }
 
-/* The place of a router in lim->origins; -1: there is no more room. Under the origins' lock. */
+/* The place of a router in lim->origins, if need be that of one that left and of which nothing is known any more; -1: there is
+ * no room. Under the origins' lock. */
 static int origin_place(struct weir_limits *lim, uint64_t id)
 {
-    uint32_t i;
+    uint32_t i, unused = lim->n_origins;
 
-    for (i = 0; i < lim->n_origins; i++)
-        if (lim->origins[i].id == id)
+    for (i = 0; i < lim->n_origins; i++) {
+        const struct origin *o = &lim->origins[i];
+        if (o->id == id)
             return (int)i;
-    if (i == ORIGINS_MAX)
+        if (unused == lim->n_origins && !o->live && o->view < lim->view && o->n_regs == 0)
+            unused = i;
+    }
+    if (unused == ORIGINS_MAX)
         return -1;
-    lim->origins[i] = (struct origin){ .id = id };
-    lim->n_origins++;
-    return (int)i;
+    lim->origins[unused] = (struct origin){ .id = id };
+    lim->n_origins += unused == lim->n_origins;
+    return (int)unused;
 }
 
 void limits_set_live(struct weir_limits *lim, const uint64_t *origins, uint32_t n, uint64_t now_ns)
 {
     pthread_mutex_lock(&lim->origins_lock);
-    for (uint32_t i = 0; i < lim->n_origins; i++)
-        lim->origins[i].live = false;
+    lim->view++;
     for (uint32_t i = 0; i < n; i++) {
         int place = origin_place(lim, origins[i]);
         if (place >= 0) {
-            lim->origins[place].live = true;
-            if (lim->origins[place].heard_ns == 0)
-                lim->origins[place].heard_ns = now_ns;
+            struct origin *o = &lim->origins[place];
+            o->view = lim->view;
+            if (o->heard_ns == 0)
+                o->heard_ns = now_ns;
         }
     }
+    for (uint32_t i = 0; i < lim->n_origins; i++)
+        lim->origins[i].live = lim->origins[i].view == lim->view;
     atomic_store(&lim->n_live, n + 1);
     pthread_mutex_unlock(&lim->origins_lock);
 }
@@ -70,7 +77,7 @@ static struct reg *reg_of(struct limit_key *key, uint32_t origin)
     return reg;
 }
 
-static struct reg *reg_make(struct limit_key *key, uint32_t origin, uint64_t now_ns)
+static struct reg *reg_make(struct weir_limits *lim, struct limit_key *key, uint32_t origin, uint64_t now_ns)
 {
     struct reg *reg = weir_alloc0(sizeof *reg);
 
@@ -78,11 +85,33 @@ static struct reg *reg_make(struct limit_key *key, uint32_t origin, uint64_t now
         return NULL;
     reg->key = key;
     reg->origin = origin;
+    lim->origins[origin].n_regs++;
     reg->heard_ns = reg->moved_ns = now_ns;
     memcpy(reg->flow, key->flow, sizeof reg->flow);
     reg->next = key->regs;
     key->regs = reg;
     return reg;
+}
+
+void reg_free(struct weir_limits *lim, struct reg *reg)
+{
+    lim->origins[reg->origin].n_regs--;
+    weir_free(reg);
+}
+
+void key_drop_gone(struct weir_limits *lim, struct shard *shard, struct limit_key *key, uint64_t silent_ns,
+                   uint64_t now_ns)
+{
+    for (struct reg **at = &key->regs, *reg; (reg = *at) != NULL;) {
+        const struct origin *o = &lim->origins[reg->origin];
+        if (o->live || now_ns < o->heard_ns + silent_ns) {
+            at = &reg->next;
+            continue;
+        }
+        *at = reg->next;
+        change_remove(&shard->others, &reg->change);
+        reg_free(lim, reg);
+    }
 }
 
 static bool is_newer(const struct reg *reg, const struct reg_news *news)
@@ -187,7 +216,7 @@ static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t 
     bool known = reg != NULL;
     if (known && !is_newer(reg, news)) /* [R1] */
         return false;
-    if (!known && !(reg = reg_make(key, origin, now_ns)))
+    if (!known && !(reg = reg_make(lim, key, origin, now_ns)))
         return false;
     key_advance(key, &lim->table, now_ns);
     apply(lim, key, reg, known, news, &lim->table, now_ns);
@@ -204,8 +233,10 @@ bool register_apply(struct weir_limits *lim, uint64_t origin, const struct reg_n
         return false;
     pthread_mutex_lock(&lim->origins_lock);
     place = origin_place(lim, origin);
-    if (place >= 0)
+    if (place >= 0) {
         lim->origins[place].heard_ns = now_ns;
+        lim->origins[place].n_regs++; /* it stays this origin's meanwhile */
+    }
     pthread_mutex_unlock(&lim->origins_lock);
     if (place < 0)
         return false;
@@ -214,6 +245,7 @@ bool register_apply(struct weir_limits *lim, uint64_t origin, const struct reg_n
     bool applied = apply_locked(lim, shard, (uint32_t)place, news, now_ns);
     pthread_mutex_unlock(&shard->lock);
     pthread_rwlock_unlock(&lim->table_lock);
+    lim->origins[place].n_regs--;
     return applied;
 }
 

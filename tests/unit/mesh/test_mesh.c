@@ -354,6 +354,38 @@ static void test_gone(void **state)
     rig_close(rig);
 }
 
+/* Routers start anew more often than there are places for them: what the dead have told makes room. */
+static void test_many_incarnations(void **state)
+{
+    enum { AT_ONCE = 100, TIMES = ORIGINS_MAX / AT_ONCE + 2 };
+    struct rig *rig = rig_open(1);
+    struct weir_limits *lim = rig->nodes[0].limits;
+    struct weir_limits_stats stats;
+    uint64_t ids[AT_ONCE];
+
+    (void)state;
+    for (uint64_t t = 0; t < TIMES; t++) {
+        use(rig, 0, "acme", 100, 10, true);
+        for (uint64_t i = 0; i < AT_ONCE; i++)
+            ids[i] = 1000 + t * AT_ONCE + i;
+        limits_set_live(lim, ids, AT_ONCE, rig->now);
+        for (uint64_t i = 0; i < AT_ONCE; i++) {
+            struct reg_news news = { .key = limit_key_id(WEIR_STR("acme"), WEIR_STR("llama")),
+                                     .seq = 1,
+                                     .generation = 1,
+                                     .used = { 1, 1, 1 } };
+            assert_true(register_apply(lim, ids[i], &news, rig->now));
+        }
+        limits_set_live(lim, NULL, 0, rig->now);
+        rig->now += 901 * S;
+        for (int i = 0; i < 8; i++)
+            weir_limits_sweep(lim, rig->now);
+    }
+    weir_limits_stats(lim, &stats);
+    assert_true(stats.bytes - sizeof *lim < 64 * 1024 + AT_ONCE * sizeof(struct reg));
+    rig_close(rig);
+}
+
 static void test_malformed_changes_nothing(void **state)
 {
     struct rig *rig = rig_open(2);
@@ -384,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_busy_streams),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_many_incarnations),
         cmocka_unit_test(test_malformed_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
