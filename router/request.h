@@ -14,6 +14,8 @@
 #define WEIR_REQUEST_ID_MAX 128
 #define WEIR_CHOICES_MAX 128
 
+struct weir_limit_note;
+
 struct weir_request {
     struct weir_arena arena;        /* owns all below, but for what is the parent's */
     struct weir_request *parent;    /* of a fork; held by a count */
@@ -27,6 +29,7 @@ struct weir_request {
     uint64_t arrived_ns;                      /* monotonic */
     uint64_t created_s;                       /* wall clock */
     uint32_t priority;                        /* 0 priority, 1 standard, 2 over limit, 3 batch */
+    struct weir_limit_note *note; /* the owner's; where call/ writes what the limits said; NULL: nowhere */
 };
 
 /* On the heap, with an empty message (weir__v1__generate_request__init). NULL: no memory. */

@@ -21,7 +21,7 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PORTS = {"etcd": 2379, "etcd-peer": 2380, "rest": 8080, "router-grpc": 8180, "router-admin": 8280,
-         "replica-grpc": 8380, "replica-admin": 8480}
+         "replica-grpc": 8380, "replica-admin": 8480, "mesh": 8580}
 READY_S = 60
 
 
@@ -185,13 +185,13 @@ class Fleet:
         index = len(self.routers) + 1 if index is None else index
         name = f"router-{index}"
         known = next((r for r in self.routers if r["id"] == name), None)
-        rest, grpc, admin = (known[k] for k in ("rest", "grpc", "admin")) if known else (
-            f"127.0.0.1:{self.port(kind)}" for kind in ("rest", "router-grpc", "router-admin"))
+        kinds = {"rest": "rest", "grpc": "router-grpc", "admin": "router-admin", "mesh": "mesh"}
+        rest, grpc, admin, mesh = (known[k] if known else f"127.0.0.1:{self.port(kind)}" for k, kind in kinds.items())
         process = self.spawn(name, [
             self.binary("weir-router"), "--id", name, "--rest-listen", rest, "--grpc-listen", grpc,
-            "--admin-listen", admin, "--discovery", self.discovery(), "--lease-ttl-s", str(self.lease_s),
+            "--admin-listen", admin, "--mesh-listen", mesh, "--discovery", self.discovery(), "--lease-ttl-s", str(self.lease_s),
             *self.router_args, *extra_args])
-        entry = {"id": name, "rest": rest, "grpc": grpc, "admin": admin, "pid": process.pid}
+        entry = {"id": name, "rest": rest, "grpc": grpc, "admin": admin, "mesh": mesh, "pid": process.pid}
         if known:
             self.routers[self.routers.index(known)] = entry
         else:

@@ -63,6 +63,9 @@ struct weir_call {
     struct weir_submit *submit;
     struct weir_attach *att; /* of the present attempt; NULL: none */
     struct weir_outgoing *out;
+    struct weir_gate_pass pass;
+    bool told_started;  /* the gate knows the prompt's tokens */
+    uint64_t n_charged; /* of the machine's n_ids */
     struct weir_attach *tried[WEIR_ROUTE_EXCLUDE_MAX];
     uint32_t n_tried;
 };
@@ -228,12 +231,52 @@ static void count_end(const struct weir_call *call)
     weir_gauge_add(metrics->active, -1);
 }
 
+/* ---- the limits ---- */
+static void charge(struct weir_call *call)
+{
+    const struct call_machine *m = &call->m;
+    const struct weir_gate *gate = call->set->opts.gate;
+    uint64_t now_ns = weir_loop_now(call->set->loop);
+
+    if (!call->pass.metered)
+        return;
+    if (!call->told_started && m->prompt_tokens > 0) {
+        call->told_started = true;
+        weir_gate_started(gate, &call->pass, call->req, m->prompt_tokens, m->cached_tokens, now_ns);
+    }
+    if (m->n_ids > call->n_charged) {
+        weir_gate_charge(gate, &call->pass, call->req, (uint32_t)(m->n_ids - call->n_charged), now_ns);
+        call->n_charged = m->n_ids;
+    }
+}
+
+/* A call that no client saw a token of, and that was not cancelled, used nothing. */
+static void settle(struct weir_call *call)
+{
+    const struct call_machine *m = &call->m;
+    bool is_done = m->state == CALL_DONE;
+    bool is_free = m->state == CALL_FAILED && m->n_ids == 0;
+
+    if (!call->pass.metered)
+        return;
+    weir_gate_leave(call->set->opts.gate, &call->pass, call->req,
+                    is_done   ? m->done.prompt_tokens
+                    : is_free ? 0
+                              : m->prompt_tokens,
+                    is_done   ? m->done.cached_tokens
+                    : is_free ? 0
+                              : m->cached_tokens,
+                    (uint32_t)(is_done ? m->done.completion_tokens : m->n_ids),
+                    weir_loop_now(call->set->loop));
+}
+
 /* From the table at once; from memory when no callback is under way. [C2] */
 static void call_close(struct weir_call *call)
 {
     struct weir_callset *set = call->set;
 
     count_end(call);
+    settle(call);
     weir_loop_timer_clear(set->loop, &call->timer);
     weir_submit_unref(call->submit);
     for (uint32_t i = 0; i < call->n_tried; i++)
@@ -394,6 +437,7 @@ static void drive(struct weir_call *call, const struct call_event *ev)
     enum call_state before = call->m.state;
     unsigned todo = call_machine_step(&call->m, ev, &call->set->budget);
 
+    charge(call);
     if (todo & CALL_NOTE_VIOLATION)
         note_violation(call, ev, before);
     if (todo & (CALL_DO_LEAVE | CALL_DO_CANCEL))
@@ -492,13 +536,10 @@ static void turn_away(struct weir_request *req, const struct weir_call_sink *sin
 static struct weir_call *call_open(struct weir_callset *set, struct weir_request *req,
                                    const struct weir_call_sink *sink, void *ctx)
 {
-    static const uint8_t none[16];
     struct weir_call *call = weir_alloc0(sizeof *call);
 
     if (!call)
         return NULL;
-    if (memcmp(req->call_id, none, sizeof none) == 0)
-        weir_callset_mint(set, req);
     *call = (struct weir_call){ .set = set, .sink = *sink, .ctx = ctx, .timer.run = on_late };
     call_machine_init(&call->m, req->msg->n ? req->msg->n : 1);
     call->begin_ns = req->arrived_ns ? req->arrived_ns : weir_loop_now(set->loop);
@@ -526,7 +567,11 @@ fail:
 void weir_call_start(struct weir_callset *set, struct weir_request *req, const struct weir_call_sink *sink,
                      void *ctx, struct weir_call **ret)
 {
+    static const uint8_t none[16];
     struct weir_why why = { .text = "" };
+    struct weir_gate_pass pass = { .metered = false };
+    uint64_t now_ns = weir_loop_now(set->loop);
+    uint32_t retry_ms = 0;
 
     *ret = NULL;
     if (set->n_live >= set->opts.calls_max) {
@@ -536,13 +581,20 @@ void weir_call_start(struct weir_callset *set, struct weir_request *req, const s
                   weir_route_retry_after(&set->opts.route, 1000, random_next(set)));
         return;
     }
-    weir_err err = set->opts.gate ? weir_gate_enter(set->opts.gate, req, &why) : WEIR_OK;
+    if (memcmp(req->call_id, none, sizeof none) == 0)
+        weir_callset_mint(set, req);
+    weir_err err =
+        set->opts.gate ? weir_gate_enter(set->opts.gate, req, now_ns, &pass, &retry_ms, &why) : WEIR_OK;
     if (err != WEIR_OK) {
-        turn_away(req, sink, ctx, err, &why, /* retry_after_ms= */ 0);
+        turn_away(req, sink, ctx, err, &why, retry_ms);
         return;
     }
     struct weir_call *call = call_open(set, req, sink, ctx);
-    if (!call) {
+    if (call) {
+        call->pass = pass;
+    } else {
+        if (set->opts.gate)
+            weir_gate_leave(set->opts.gate, &pass, req, 0, 0, 0, now_ns);
         weir_fail(&why, WEIR_NOMEM, "%s", weir_err_info(WEIR_NOMEM)->text);
         turn_away(req, sink, ctx, WEIR_NOMEM, &why, /* retry_after_ms= */ 0);
         return;

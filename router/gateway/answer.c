@@ -97,8 +97,8 @@ void weir_answer_error_body(struct weir_buf *out, weir_err err, const struct wei
     weir_jw_object_end(&w);
 }
 
-void weir_answer_error(struct weir_http_req *http, weir_err err, const struct weir_why *why,
-                       const char *request_id, uint32_t retry_after_ms)
+static void answer_error(struct weir_http_req *http, weir_err err, const struct weir_why *why,
+                         const char *request_id, uint32_t retry_after_ms, const struct answer *a)
 {
     struct weir_http_fields fields;
     struct weir_buf body;
@@ -115,8 +115,16 @@ void weir_answer_error(struct weir_http_req *http, weir_err err, const struct we
     }
     if (err == WEIR_UNAUTHENTICATED)
         weir_http_fields_adds(&fields, "www-authenticate", "Bearer");
+    if (a)
+        weir_limit_headers_add(&fields, &a->limits, a->env->limit_unit);
     weir_http_respond(http, weir_err_info(err)->http, &fields, weir_buf_ptr(&body), weir_buf_len(&body));
     weir_buf_release(&body);
+}
+
+void weir_answer_error(struct weir_http_req *http, weir_err err, const struct weir_why *why,
+                       const char *request_id, uint32_t retry_after_ms)
+{
+    answer_error(http, err, why, request_id, retry_after_ms, /* a= */ NULL);
 }
 
 void answer_add_headers(const struct answer *a, struct weir_http_fields *fields)
@@ -125,6 +133,7 @@ void answer_add_headers(const struct answer *a, struct weir_http_fields *fields)
 
     weir_http_fields_adds(fields, "x-request-id", a->request_id);
     weir_http_fields_adds(fields, "x-weir-replica", a->replica);
+    weir_limit_headers_add(fields, &a->limits, a->env->limit_unit);
     snprintf(name, sizeof name, "%sprompt-tokens", a->env->perf_prefix);
     weir_http_fields_addu(fields, name, a->started.prompt_tokens);
     snprintf(name, sizeof name, "%scached-prompt-tokens", a->env->perf_prefix);
@@ -308,7 +317,7 @@ static void answer_fail(struct answer *a, weir_err err, const struct weir_why *w
     if (a->begun)
         answer_fail_stream(a, err, why);
     else
-        weir_answer_error(a->http, err, why, a->request_id, retry_after_ms);
+        answer_error(a->http, err, why, a->request_id, retry_after_ms, a);
     answer_over(a); /* [W2] */
 }
 
@@ -373,6 +382,7 @@ static void start_part(struct answer *a, uint32_t i, struct weir_request *req)
 {
     struct weir_call *call = NULL;
 
+    req->note = &a->limits;
     weir_call_start(a->env->set, req, &sink, &a->parts[i], &call);
     if (!a->over)
         a->parts[i].call = call;

@@ -7,6 +7,7 @@
 
 #include "http/http_server.h"
 #include "router/call/call.h"
+#include "router/gateway/limit_headers.h"
 #include "router/gateway/parse.h"
 
 /* What the answers of one loop share. */
@@ -14,6 +15,7 @@ struct weir_answer_env {
     struct weir_callset *set;
     const char *perf_prefix; /* before the names of performance headers */
     struct weir_buf scratch; /* one event under construction */
+    enum weir_limit_unit limit_unit;
 };
 
 /* Starts the call and answers `http` when it speaks. Takes both: the request is closed with the call, and

@@ -55,6 +55,7 @@ struct answer {
     struct weir_buf head; /* {"id":...,"choices":[{"index": - the part of every chunk that never changes */
     struct weir_call_started started; /* of the first part that started */
     struct weir_call_done done;       /* sums; times are the longest */
+    struct weir_limit_note limits;    /* of the last part that asked */
     char replica[128];
     char request_id[WEIR_REQUEST_ID_MAX + 1];
     char id[48];

@@ -326,6 +326,7 @@ weir_err weir_gateway_open(const struct weir_gateway_opts *opts, struct weir_gat
     for (size_t i = 0; i < opts->n_sets; i++) {
         g->envs[i].set = opts->sets[i];
         g->envs[i].perf_prefix = opts->perf_prefix;
+        g->envs[i].limit_unit = opts->limit_unit;
         weir_buf_init(&g->envs[i].scratch, 0);
     }
     *ret = g;

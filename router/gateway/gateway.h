@@ -8,6 +8,7 @@
 #include "http/http_server.h"
 #include "router/call/callset.h"
 #include "router/fabric/fleet.h"
+#include "router/gateway/limit_headers.h"
 #include "router/tenancy/keys.h"
 
 struct weir_gateway;
@@ -18,6 +19,7 @@ struct weir_gateway_opts {
     struct weir_callset *const *sets; /* by loop index; borrowed */
     size_t n_sets;
     const char *perf_prefix; /* "fireworks-" */
+    enum weir_limit_unit limit_unit;
 };
 
 WEIR_MUST_CHECK weir_err weir_gateway_open(const struct weir_gateway_opts *opts, struct weir_gateway **ret,
