@@ -34,7 +34,7 @@ case $cap in
 esac
 
 say "building into $out with $nvcc"
-cflags=(-std=c17 -O2 -D_GNU_SOURCE -I. -fPIC)
+cflags=(-std=c17 -O2 -D_GNU_SOURCE -I. -fPIC -fvisibility=hidden)
 objects=()
 for f in base/err base/mem base/utf8 kernels/cuda/{cuda,ops,pack,ranks,nccl}; do
     "$cc" "${cflags[@]}" -c $f.c -o "$out/$(basename $f).o"
@@ -45,7 +45,7 @@ for f in attn gemm moe reduce rows sample dev_cuda; do
     objects+=("$out/$f.cu.o")
 done
 link=(-L"$lib" -lcudart_static -lcublasLt -ldl -lrt -lpthread -lm -lstdc++ -Wl,-rpath,"$lib")
-"$cc" "${cflags[@]}" -fvisibility=hidden -shared kernels/cuda/plugin_main.c "${objects[@]}" -o "$out/libweir_cuda.so" \
+"$cc" "${cflags[@]}" -shared kernels/cuda/plugin_main.c "${objects[@]}" -o "$out/libweir_cuda.so" \
     "${link[@]}" -Wl,--exclude-libs,ALL
 checks=(tests/unit/cuda/rig.c tests/unit/cuda/check_*.c)
 # The checks want one hash of base/hash.c, whose other functions want OpenSSL and libxxhash: those are left for the linker to drop.
