@@ -4,7 +4,8 @@
 
 #include "tests/sim/sim_int.h"
 
-#define MEMORY_A_KEY 4096 /* bytes, registers of up to 16 routers and holds included */
+#define SIM_COUNTED_MAX 64 /* accounts that are looked at after every event */
+#define MEMORY_A_KEY 4096  /* bytes, registers of up to 16 routers and holds included */
 
 void check_held(struct weir_limits *lim, const struct account *a, double ret[LEVELS])
 {
@@ -57,6 +58,24 @@ static void check_key(struct sim *s, const struct router *r, const struct limit_
         }
 }
 
+/* [R2] What a router believes that all of them used is never more than they did: nothing is counted twice. */
+static void check_counted_once(struct sim *s, uint32_t i_router)
+{
+    for (uint32_t i = 0; i < s->opts.n_accounts && i < SIM_COUNTED_MAX; i++) {
+        const struct account *a = &s->accounts[i];
+        uint64_t id = limit_key_id(weir_str(a->name), weir_str("m"));
+        const struct limit_key *key = key_find(shard_of_id(s->routers[i_router].limits, id), id);
+        for (int m = 0; key && m < WEIR_ADAPTIVE; m++) {
+            double counted = 0;
+            for (int slot = 0; slot < WINDOW_SLOTS; slot++)
+                counted += key->window[m][slot];
+            if (counted > (double)a->used[m] + 0.5)
+                sim_fail(s, "router %u counts %.0f of meter %d for %s, and all together used %" PRIu64,
+                         i_router, counted, m, a->name, a->used[m]);
+        }
+    }
+}
+
 /* [L2] [L4] [L5] */
 void check_router(struct sim *s, uint32_t i_router)
 {
@@ -73,6 +92,8 @@ void check_router(struct sim *s, uint32_t i_router)
         if (stats.expired == 0 && s->opts.minutes < 14 && used[i] != r->settled[i])
             sim_fail(s, "router %u counts %" PRIu64 " of meter %d, and %" PRIu64 " were used", i_router,
                      used[i], i, r->settled[i]);
+    if (stats.expired == 0)
+        check_counted_once(s, i_router);
     if (stats.bytes > s->report->memory_peak)
         s->report->memory_peak = stats.bytes;
     if (s->opts.n_routers <= 16 &&
