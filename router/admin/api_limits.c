@@ -88,7 +88,7 @@ static void write_refusal(struct weir_jw *w, const struct weir_limits_view *view
     const struct weir_limits_verdict *last = &view->last_refusal;
 
     weir_jw_key(w, "lastRefusal");
-    if (last->admitted || last->limit <= 0) {
+    if (last->limit <= 0) { /* there was none */
         weir_jw_null(w);
         return;
     }
