@@ -48,45 +48,39 @@ static void make_mixed(struct run_request *r, uint32_t i)
     run_request_init(r, i % 3, N_VOCAB, 20 + 7 * (i % 5), 60 + i);
     r->params.temperature = i % 2;
     r->params.n_choices = i % 4 == 1 ? 3 : 1;
-    r->params.priority = i % 3;
-    r->params.has_cache_max = i % 5 == 2;
+    r->params.priority = (i + 2) % 3;
+    r->params.has_cache_max = i % 5 == 2 || i == 9;
     r->params.cache_max = 0;
     r->params.n_prompt_logprobs = i % 6 == 3 ? 12 : 0;
     r->params.repetition_penalty = i % 4 == 3 ? 1.2 : 0;
-    r->params.mirostat_target = i % 7 == 5 ? 6 : 0;
+    r->params.mirostat_target = i % 2 ? 6 : 0;
     r->params.mirostat_lr = 0.1;
 }
 
-/* [U1] Many that together need thrice the pool: all finish, and say what they say alone. */
-static void test_suspended_says_the_same(void **state)
-{
-    enum { N = 12 };
-    struct run_request *alone = calloc(N, sizeof *alone), *mixed = calloc(N, sizeof *mixed);
-    struct weir_engine_load load;
-    uint32_t n_suspended = 0;
+enum { N_MIXED = 12 };
 
-    (void)state;
-    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 16 });
-    for (uint32_t i = 0; i < N; i++) {
-        make_mixed(&alone[i], i);
-        run_one(eng, &alone[i]);
-    }
-    weir_engine_close(eng);
-    eng = run_open(
-        dir, &(struct weir_engine_opts){ .n_slots = 16, .step_tokens = 32, .kv_bytes = 24 * PAGE_BYTES });
-    assert_int_equal(eng->kv.n_pages, 24);
+/* Returns how often a step left somebody suspended. */
+static uint32_t run_mixed(const struct run_request *alone, uint32_t n_pages)
+{
+    struct run_request *mixed = calloc(N_MIXED, sizeof *mixed);
+    struct weir_engine_load load;
+    uint32_t n_suspended = 0, n_steps = 0;
+    struct weir_engine *eng =
+        run_open(dir, &(struct weir_engine_opts){
+                          .n_slots = 16, .step_tokens = 32, .kv_bytes = (uint64_t)n_pages * PAGE_BYTES });
+
     eng->n_output_mean = 1; /* as if all so far had said little */
-    for (uint32_t i = 0; i < N; i++) {
+    for (uint32_t i = 0; i < N_MIXED; i++) {
         make_mixed(&mixed[i], i);
         run_submit(eng, &mixed[i]);
     }
     while (weir_engine_has_work(eng)) {
+        assert_true(n_steps++ < 5000);
         run_step(eng);
         weir_engine_load(eng, &load);
         n_suspended += load.n_suspended;
     }
-    assert_true(n_suspended > 10);
-    for (uint32_t i = 0; i < N; i++) {
+    for (uint32_t i = 0; i < N_MIXED; i++) {
         assert_int_equal(mixed[i].n_told, alone[i].n_told);
         assert_memory_equal(mixed[i].told, alone[i].told, (size_t)alone[i].n_told * sizeof *alone[i].told);
         for (uint32_t k = 0; k < mixed[i].params.n_choices; k++)
@@ -95,8 +89,93 @@ static void test_suspended_says_the_same(void **state)
     }
     run_idle(eng);
     weir_engine_close(eng);
-    free(alone);
     free(mixed);
+    return n_suspended;
+}
+
+/* [U1] Many that together need several times the pool: all finish, and say what they say alone. The smallest pool is
+ * just what the largest of them can need. */
+static void test_suspended_says_the_same(void **state)
+{
+    struct run_request *alone = calloc(N_MIXED, sizeof *alone);
+    uint32_t n_suspended = 0;
+
+    (void)state;
+    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 16 });
+    for (uint32_t i = 0; i < N_MIXED; i++) {
+        make_mixed(&alone[i], i);
+        run_one(eng, &alone[i]);
+    }
+    weir_engine_close(eng);
+    for (uint32_t n_pages = 18; n_pages < 40; n_pages++)
+        n_suspended += run_mixed(alone, n_pages);
+    assert_true(n_suspended > 500);
+    free(alone);
+}
+
+/* Choices that share a prompt share it again after a suspension, even outside the cache: the pool is just what they
+ * can need together. */
+static void test_choices_share_again(void **state)
+{
+    struct run_request r[2], alone;
+    bool was_suspended = false;
+
+    (void)state;
+    struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .kv_bytes = 22 * PAGE_BYTES });
+    eng->n_output_mean = 1;
+    run_request_init(&r[0], 1, N_VOCAB, 16, 200);
+    run_request_init(&r[1], 2, N_VOCAB, 160, 60);
+    r[1].params.n_choices = 3;
+    r[1].params.temperature = 1;
+    r[1].params.has_cache_max = true;
+    alone = r[1];
+    run_submit(eng, &r[0]);
+    run_submit(eng, &r[1]);
+    assert_int_equal(r[1].session->n_worst, 22);
+    while (weir_engine_has_work(eng)) {
+        run_step(eng);
+        was_suspended = was_suspended || eng->suspended.n > 0;
+    }
+    assert_true(was_suspended);
+    run_all(eng, r, 2);
+    alone.params.prompt = alone.prompt;
+    run_one(eng, &alone);
+    for (uint32_t i = 0; i < 3; i++)
+        run_same(&r[1].choices[i], &alone.choices[i]);
+    run_idle(eng);
+    weir_engine_close(eng);
+}
+
+/* Suspended amid its prompt: what was told of it is not told again. */
+static void test_prompt_is_told_once(void **state)
+{
+    enum { N = 5 };
+    struct run_request r[N + 1];
+    bool was_suspended = false;
+
+    (void)state;
+    struct weir_engine *eng = run_open(
+        dir, &(struct weir_engine_opts){ .n_slots = N + 1, .step_tokens = 16, .kv_bytes = 26 * PAGE_BYTES });
+    eng->n_output_mean = 1;
+    for (uint32_t i = 0; i < N; i++) {
+        run_request_init(&r[i], i, N_VOCAB, 16, 100);
+        run_submit(eng, &r[i]);
+    }
+    for (int i = 0; i < 32; i++)
+        run_step(eng);
+    run_request_init(&r[N], 9, N_VOCAB, 160, 1);
+    r[N].params.n_prompt_logprobs = 160;
+    run_submit(eng, &r[N]);
+    while (weir_engine_has_work(eng)) {
+        run_step(eng);
+        was_suspended = was_suspended || (eng->suspended.n > 0 && r[N].n_told > 0 && r[N].choices[0].n == 0);
+    }
+    assert_true(was_suspended);
+    assert_int_equal(r[N].n_told, 160);
+    assert_memory_equal(r[N].told_ids, r[N].prompt, 160 * sizeof r[N].prompt[0]);
+    run_all(eng, r, N + 1);
+    run_idle(eng);
+    weir_engine_close(eng);
 }
 
 /* [U2] What runs keeps its pages while others wait to start, of whatever class. */
@@ -287,6 +366,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suspended_says_the_same),
+        cmocka_unit_test(test_choices_share_again),
+        cmocka_unit_test(test_prompt_is_told_once),
         cmocka_unit_test(test_nothing_is_suspended_for_new_work),
         cmocka_unit_test(test_accounts_take_turns),
         cmocka_unit_test(test_who_waits_too_long_goes_first),
