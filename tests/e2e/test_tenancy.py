@@ -155,7 +155,7 @@ def test_a_suspended_account_is_told_so(fleet, stubs):
     ("t-other", 403, "forbidden", grpc.StatusCode.PERMISSION_DENIED),
 ])
 def test_models_say_who_may_use_them(fleet, stubs, model, code, name, grpc_code):
-    if admin(fleet, "POST", "/v1/accounts?accountId=guest", {"models": ["demo", "t-paying", "t-hidden", "t-gone", "t-nothing", "t-alias"]})[0] == 200:
+    if admin(fleet, "POST", "/v1/accounts?accountId=guest", {"limits": {"requestsPerMinute": 10000}, "models": ["demo", "t-paying", "t-hidden", "t-gone", "t-nothing", "t-alias"]})[0] == 200:
         # While the demo model is an alias of its own, its name stays open to the others.
         admin(fleet, "POST", "/v1/fleet/models?modelId=demo", {"deployment": "demo"})
         admin(fleet, "POST", "/v1/fleet/models?modelId=t-alias", {"deployment": "demo"})
