@@ -237,6 +237,10 @@ static void linear_bits(struct weir_backend *one, struct weir_backend *two, stru
         float *x = floats(one, (size_t)N_TOK * c->n_in, true),
               *whole = floats(one, (size_t)N_TOK * n_out, false);
         float *cut = floats(one, (size_t)N_TOK * n_out, false);
+        for (uint32_t k = 0; k < c->n_in; k++) { /* two tokens whose rests or products are denormal numbers */
+            x[c->n_in + k] *= 0x1p-120f;
+            x[3 * (size_t)c->n_in + k] *= 0x1p-126f;
+        }
         one->linear(one, whole, x, m, N_TOK);
         for (size_t k = 0; k < sizeof steps / sizeof *steps; k += quant ? 4 : 1) {
             for (uint32_t t = 0; t < N_TOK; t += steps[k])
