@@ -139,7 +139,7 @@ def test_up_and_down(tmp_path, bin_dir):
         again = subprocess.run([*command, "up", "--detach", *places], capture_output=True, text=True, timeout=60)
         assert again.returncode == 1 and "running already" in again.stderr
         assert set(fleet) >= {"api_key", "etcd", "routers", "replicas"}
-        assert set(fleet["routers"][0]) == {"id", "rest", "grpc", "admin", "pid"}
+        assert set(fleet["routers"][0]) == {"id", "rest", "grpc", "admin", "mesh", "pid"}
         assert set(fleet["replicas"][0]) == {"id", "grpc", "admin", "pid", "model"}
         ctl = subprocess.run([os.path.join(bin_dir, "weirctl"), "--fleet", str(tmp_path / "fleet.json"), "fleet"],
                              capture_output=True, text=True, timeout=30)
