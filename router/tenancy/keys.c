@@ -306,7 +306,8 @@ weir_err weir_keys_model(struct weir_keys *keys, struct weir_str account, struct
     if (err == WEIR_OK)
         err = may_use(keys, account, name, model, why);
     if (err == WEIR_OK && model)
-        found = (struct weir_model){ model->deployment, model->size, model->policy, model->context_length, true };
+        found =
+            (struct weir_model){ model->deployment, model->size, model->policy, model->context_length, true };
     if (err == WEIR_OK) {
         found.deployment.ptr = weir_arena_strndup(arena, found.deployment.ptr, found.deployment.len);
         if (!found.deployment.ptr)
