@@ -140,6 +140,9 @@ static weir_err open_model(struct replica *r, struct weir_why *why)
         .weights = r->conf.weights,
         .n_slots = r->conf.slots,
         .n_queue_max = r->conf.queue_max,
+        .queue_ms_max = r->conf.queue_ms_max,
+        .starve_ms = r->conf.starve_ms,
+        .cache_share_pct = r->conf.cache_share_pct,
         .kv_bytes = r->conf.kv_bytes,
         .step_tokens = r->conf.step_tokens,
     };

@@ -14,6 +14,10 @@
     X(U32, threads, "0", 0, 1024, "threads", "of the CPU back end; 0 = one a core")                          \
     X(U32, slots, "64", 1, 4096, "", "sequences at once")                                                    \
     X(U32, queue_max, "256", 1, 65536, "", "requests waiting; more are rejected at once")                    \
+    X(U32, queue_ms_max, "30000", 0, 3600000, "ms",                                                          \
+      "of computing the prompts that wait; 0 = no bound in time")                                            \
+    X(U32, starve_ms, "10000", 1, 3600000, "ms", "who waits longer goes before every class")                 \
+    X(U32, cache_share_pct, "50", 1, 100, "%", "of KV: who has more gives up his own cached pages first")    \
     X(U64, kv_bytes, "0", 0, 0, "bytes", "KV pool; 0 = room for every slot's whole context, at most 1 GiB")  \
     X(U32, step_tokens, "256", 16, 65536, "tokens", "budget of one engine step")                             \
     X(U32, text_workers, "1", 1, 64, "threads", "templates and tokenizing")                                  \
