@@ -174,8 +174,10 @@ struct weir_backend_opts {
     uint32_t n_threads;       /* CPU: 0 = one a core */
     struct weir_group *group; /* NULL = alone */
     uint32_t rank;
-    enum weir_dtype kv; /* of keys and values: WEIR_F32 or WEIR_BF16; others are WEIR_INVALID. CUDA: bf16 whatever this says */
-    bool deterministic; /* CUDA: the bit law for products with more than a few tokens, too, at a price. CPU: always */
+    enum weir_dtype
+        kv; /* of keys and values: WEIR_F32 or WEIR_BF16; others are WEIR_INVALID. CUDA: bf16 whatever this says */
+    bool
+        deterministic; /* CUDA: the bit law for products with more than a few tokens, too, at a price. CPU: always */
 };
 /* The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512|avx512vnni|amx in the environment asks for a smaller one.
  * WEIR_INVALID, WEIR_NOMEM, WEIR_IO (threads). */

@@ -437,6 +437,10 @@ static void test_engine_options(void **state)
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
     assert_string_equal(why.param, "weights");
     opts = good;
+    opts.kv = "f16";
+    assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
+    assert_string_equal(why.param, "kv");
+    opts = good;
     opts.model_dir = "/nowhere";
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_IO);
     opts = good;
