@@ -11,6 +11,7 @@ import time
 import urllib.request
 
 import fleet as fleet_module
+import grpc
 import pytest
 from conftest import SLOW
 from test_tenancy import admin, everywhere
@@ -150,6 +151,24 @@ def test_a_refusal_says_why_and_for_how_long(mesh):
     time.sleep(min(wait_s, 10) + 5)
     assert ask(router, key)[0] == 200  # and a stream's first line has the headers too
     assert "x-ratelimit-limit-tokens-generated" in ask(router, m.account("wide"), stream=True)[1]
+
+
+def test_a_refusal_over_grpc(mesh, stubs):
+    pb, pb_grpc = stubs
+    m = mesh(1)
+    key = m.account("small", *limited(60))
+    request = pb.GenerateRequest(model="demo", max_tokens=TOKENS, prompt="hi")
+    with grpc.insecure_channel(m.fleet.routers[0]["grpc"]) as channel:
+        for _ in range(20):
+            call = pb_grpc.InferenceStub(channel).Generate(request, metadata=(("authorization", f"Bearer {key}"),), timeout=10)
+            try:
+                list(call)
+            except grpc.RpcError:
+                break
+        meta = dict(call.trailing_metadata())
+    assert call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "try again in" in call.details()
+    assert meta["weir-error-code"] == "rate_limit_exceeded" and meta["weir-error-param"] == "tokens_generated"
+    assert int(meta["retry-after-ms"]) > 0
 
 
 def test_no_payment_method_ten_requests_a_minute_over_all_routers(mesh):
