@@ -66,6 +66,29 @@ struct emu {
 };
 static thread_local emu *e;
 
+/* Frees the thread's emulator when the thread ends. */
+struct emu_owner {
+    emu *mine = nullptr;
+    ~emu_owner()
+    {
+        if (!mine)
+            return;
+        for (fiber &f : mine->fibers)
+            if (f.stack)
+                munmap(f.stack, STACK_BYTES);
+        free(mine->shared);
+        delete mine;
+        e = nullptr;
+    }
+};
+static thread_local emu_owner owner;
+
+static void need_emu()
+{
+    if (!e)
+        e = owner.mine = new emu();
+}
+
 static void die(const char *what)
 {
     fprintf(stderr, "emulated kernel: %s (block %u %u %u, thread %u)\n", what, emu_here.block_idx.x, emu_here.block_idx.y,
@@ -208,8 +231,7 @@ void *emu_shared_dynamic()
 
 void emu_set_order(emu_order order, uint64_t seed)
 {
-    if (!e)
-        e = new emu();
+    need_emu();
     e->order = order;
     e->random = seed * 0x9e3779b97f4a7c15ull + 1;
 }
@@ -274,8 +296,7 @@ static void run_block()
 
 void emu_run(dim3 grid, dim3 block, size_t shared, void (*body)(void *arg), void *arg)
 {
-    if (!e)
-        e = new emu();
+    need_emu();
     e->n_threads = block.x * block.y * block.z;
     if (e->n_threads == 0 || e->n_threads > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
         die("a launch no GPU would take");
