@@ -157,11 +157,12 @@ static struct weir_str make_frame(struct weir_mesh *mesh, struct register_walk *
 {
     struct own_ctx ctx = { mesh, now_ns / 1000000 };
     uint64_t after = walk->after, until = walk->until;
+    bool full = walk->full;
 
     frame_begin(&mesh->frame, mesh->round, walk->full, max);
     if (registers_walk_own(mesh->opts.limits, walk, now_ns, tell_own_at, &ctx))
         *walk = (struct register_walk){ .after = until };
-    if (pass_on && !walk->full)
+    if (pass_on && !full) /* registers of a full frame have levels, and others' are not known */
         registers_each_other(mesh->opts.limits, after, until, tell_other, mesh);
     struct weir_str bytes = frame_end(&mesh->frame);
     return mesh->frame.n_all > 0 ? bytes : (struct weir_str){ "", 0 };
