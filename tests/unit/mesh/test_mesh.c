@@ -37,6 +37,7 @@ struct rig {
     uint32_t n_frames;
     uint64_t now;
     bool refuse; /* send fails */
+    uint32_t direct_max;
 };
 
 static uint32_t last_call;
@@ -48,7 +49,7 @@ static void node_open(struct rig *rig, uint32_t i, uint64_t incarnation, uint64_
 
     weir_limit_table_init(&opts.table);
     assert_int_equal(weir_limits_open(&opts, rig->now, &n->limits, NULL), WEIR_OK);
-    struct weir_mesh_opts mesh = { .limits = n->limits, .bytes_s = bytes_s };
+    struct weir_mesh_opts mesh = { .limits = n->limits, .bytes_s = bytes_s, .direct_max = rig->direct_max };
     assert_int_equal(weir_mesh_open(&mesh, &n->mesh, NULL), WEIR_OK);
 }
 
@@ -354,6 +355,30 @@ static void test_gone(void **state)
     rig_close(rig);
 }
 
+/* More peers than are told directly: a joining one gets a full frame, and what others told goes on in the later ones. */
+static void test_epidemic(void **state)
+{
+    struct rig *rig = rig_open(4);
+    struct weir_mesh_stats stats;
+
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++)
+        node_close(&rig->nodes[i]);
+    rig->direct_max = 1;
+    for (uint32_t i = 0; i < 4; i++)
+        node_open(rig, i, i + 1, 0);
+    for (uint32_t k = 0; k < 40; k++) {
+        use(rig, k % 4, "acme", 10, 10, true);
+        round_all(rig);
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        weir_mesh_stats(rig->nodes[i].mesh, &stats);
+        assert_true(stats.frames_received > 0);
+        assert_int_equal(stats.frames_bad, 0);
+    }
+    rig_close(rig);
+}
+
 /* Routers start anew more often than there are places for them: what the dead have told makes room. */
 static void test_many_incarnations(void **state)
 {
@@ -416,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_busy_streams),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_epidemic),
         cmocka_unit_test(test_many_incarnations),
         cmocka_unit_test(test_malformed_changes_nothing),
     };
