@@ -582,6 +582,7 @@ static void end_hold(struct weir_limits *lim, struct shard *shard, struct hold *
     shard->stats.admitted_tokens[WEIR_METER_GENERATED] += hold->charged;
     key_touch(lim, shard, key);
     key_touch(lim, shard, hold->account);
+    shard->page_version++; /* a level is on the page, too */
     free_hold(shard, hold);
 }
 
