@@ -398,6 +398,7 @@ static void fill_refusal(struct limit_key *key, const struct weir_limit_table *t
     ret->burst = limit * key->burst_s[i];
     ret->estimate = estimate_i;
     ret->wait_ns = wait_for_room(key, t, i, estimate_i);
+    ret->admitted = false;
     key->refusal = *ret;
     key->refusal_ns = now_ns;
 }
