@@ -197,6 +197,16 @@ static void apply(struct weir_limits *lim, struct limit_key *key, struct reg *re
         take_clock(lim, key, lim->origins[reg->origin].id, news);
 }
 
+/* The sender itself has counted nothing: it passes on what it knows of the key's level and clocks. */
+static bool is_hearsay(const struct reg_news *news)
+{
+    bool counted = news->demand > 0;
+
+    for (int i = 0; i < WEIR_ADAPTIVE; i++)
+        counted = counted || news->used[i] || news->held[i];
+    return !counted;
+}
+
 static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t origin,
                          const struct reg_news *news, uint64_t now_ns)
 {
@@ -216,9 +226,16 @@ static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t 
     bool known = reg != NULL;
     if (known && !is_newer(reg, news)) /* [R1] */
         return false;
+    key_advance(key, &lim->table, now_ns);
+    if (!known && is_hearsay(news)) { /* no register comes of it: there may be thousands of routers */
+        if (news->full)
+            take_level(key, news);
+        if (news->has_clock)
+            take_clock(lim, key, lim->origins[origin].id, news);
+        return false;
+    }
     if (!known && !(reg = reg_make(lim, key, origin, now_ns)))
         return false;
-    key_advance(key, &lim->table, now_ns);
     apply(lim, key, reg, known, news, &lim->table, now_ns);
     change_touch(lim, &shard->others, &reg->change);
     return true;
