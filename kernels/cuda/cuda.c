@@ -300,6 +300,7 @@ static weir_err be_end(struct weir_backend *be, struct weir_why *why)
     struct weir_why told = { 0 };
     if (!c->failed && dev_check(c->d, &told) != WEIR_OK)
         cuda_fail(c, WEIR_IO, told.text);
+    ranks_check(c);
     return c->failed ? weir_fail(why, WEIR_IO, "%s", c->why.text) : WEIR_OK;
 }
 
@@ -321,6 +322,7 @@ static const void *be_map(struct weir_backend *be, const void *buf, size_t bytes
     struct weir_why told = { 0 };
     if (dev_check(c->d, &told) != WEIR_OK)
         cuda_fail(c, WEIR_IO, told.text);
+    ranks_check(c);
     return c->failed ? NULL : c->map_host.ptr;
 }
 

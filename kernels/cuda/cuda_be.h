@@ -92,6 +92,9 @@ void cuda_fill_ops(struct weir_backend *be);
 WEIR_MUST_CHECK weir_err ranks_open(struct cuda_be *c, struct weir_group *group, struct weir_why *why);
 void ranks_close(struct cuda_be *c);        /* takes one that has none */
 bool ranks_record(const struct cuda_be *c); /* whether its collectives may stand in a recorded step */
+void ranks_check(struct cuda_be *c);        /* cuda_fail() when the device gave up waiting for another rank */
+/* Over the emulator: ranks opened from now on sum by the one-shot kernel, which waits so long for each other. 0: in the process. */
+void ranks_emulate_one_shot(uint64_t patience_ns);
 void cuda_all_reduce(struct weir_backend *be, void *x, size_t n);
 void cuda_all_gather(struct weir_backend *be, float *out, const float *x, uint32_t n_rows, uint32_t n);
 

@@ -130,12 +130,13 @@ struct cuda_peers {
     uint32_t *flags[CUDA_RANKS_MAX]; /* of each rank: [CUDA_REDUCE_BLOCKS][n_ranks] */
     uint32_t *epochs;                /* own, [CUDA_REDUCE_BLOCKS] */
     uint32_t *broken;                /* own: not 0 when a wait was given up */
+    uint32_t *told;                  /* own, of the host: the same; NULL: nobody is told */
     uint32_t rank, n_ranks, n_slot;
     uint64_t patience_ns;
 };
 #define CUDA_REDUCE_BLOCKS 36
 /* x [n] = sum over ranks in their order, n <= n_slot; every rank launches it. A peer that does not come within patience_ns
- * sets *broken and ends it. */
+ * sets *broken and *told and ends it. */
 void cuda_one_shot_reduce(struct dev_stream *s, uint16_t *x, uint32_t n, const struct cuda_peers *peers);
 /* out [n] = sum of srcs[r] [n], r in order. */
 void cuda_sum_ranks(struct dev_stream *s, uint16_t *out, const uint16_t *const *srcs_host, uint32_t n_ranks,

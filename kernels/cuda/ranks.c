@@ -6,11 +6,14 @@
  *   In the process, when ranks share a device, or where there is no NCCL: each waits for its stream, all meet, each reads
  *     what the others have, all meet again.
  *   [K1] Every wait ends: when the group is broken, when a rank has failed, or after PATIENCE_S.
+ *        The one-shot kernel's, too; it tells the host by a word of host memory, which end() reads when a step has been asked for and
+ *        map() when it has been done: so no number of such a step is handed out, and the step or the next one fails.
  *   [K2] In the process and in the one-shot kernel sums run in the order of ranks. NCCL has its own order, the same every time for
  *        one number of ranks and one size.
  * Threads: each rank calls from its own; `meeting` is shared under its lock. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -47,6 +50,7 @@ struct ranks {
 
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct meeting *all_meetings; /* under all_lock */
+static _Atomic uint64_t emulated_patience_ns;
 
 /* ---- meeting ---- */
 static struct meeting *meeting_join(const struct weir_group *group, uint32_t n)
@@ -167,10 +171,10 @@ void cuda_all_reduce(struct weir_backend *be, void *x, size_t n)
         return;
     if (c->n_tok && c->batch.n_tok != c->n_tok && n % c->n_tok == 0)
         n = n / c->n_tok * c->batch.n_tok; /* a padded step's rows, too */
-    if (!c->ranks->nccl)
-        reduce_in_process(c, x, n);
-    else if (c->ranks->one_shot && n <= SLOT_NUMBERS)
+    if (c->ranks->one_shot && n <= SLOT_NUMBERS)
         cuda_one_shot_reduce(dev_stream(c->d), x, (uint32_t)n, &c->ranks->peers);
+    else if (!c->ranks->nccl)
+        reduce_in_process(c, x, n);
     else if (!nccl_all_reduce(c->ranks->nccl, x, n, dev_stream(c->d)))
         cuda_fail(c, WEIR_IO, "NCCL: an all-reduce failed");
 }
@@ -202,6 +206,24 @@ void cuda_all_gather(struct weir_backend *be, float *out, const float *x, uint32
         settle(c, NULL); /* all have read */
 }
 
+void ranks_check(struct cuda_be *c)
+{
+    struct meeting *m = c->ranks ? c->ranks->meeting : NULL;
+
+    if (c->failed || !m || !c->ranks->peers.told || !*(volatile uint32_t *)c->ranks->peers.told)
+        return;
+    cuda_fail(c, WEIR_IO, "another rank did not come to a sum");
+    pthread_mutex_lock(&m->lock);
+    m->broken = true;
+    pthread_cond_broadcast(&m->moved);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void ranks_emulate_one_shot(uint64_t patience_ns)
+{
+    atomic_store(&emulated_patience_ns, patience_ns);
+}
+
 bool ranks_record(const struct cuda_be *c)
 {
     return c->be.n_ranks == 1 || c->ranks->nccl;
@@ -222,14 +244,16 @@ static bool open_peers(struct cuda_be *c)
 
     p->epochs = dev_alloc(c->d, CUDA_REDUCE_BLOCKS * 4);
     p->broken = dev_alloc(c->d, 4);
+    p->told = dev_host_alloc(c->d, 4);
     p->rank = c->be.rank;
     p->n_ranks = n;
     p->n_slot = SLOT_NUMBERS;
-    p->patience_ns = PATIENCE_S * 1000000000ull;
+    p->patience_ns = dev_is_emulated() ? atomic_load(&emulated_patience_ns) : PATIENCE_S * 1000000000ull;
     p->slots[p->rank] = own.slot;
     p->flags[p->rank] = own.flags;
-    bool ok = own.slot && own.flags && p->epochs && p->broken;
+    bool ok = own.slot && own.flags && p->epochs && p->broken && p->told;
     if (ok) {
+        *p->told = 0;
         dev_zero(c->d, own.flags, flag_bytes);
         dev_zero(c->d, p->epochs, CUDA_REDUCE_BLOCKS * 4);
         dev_zero(c->d, p->broken, 4);
@@ -296,7 +320,11 @@ weir_err ranks_open(struct cuda_be *c, struct weir_group *group, struct weir_why
     if (!c->ranks || !c->ranks->meeting)
         return weir_fail(why, WEIR_NOMEM, "no memory for ranks");
     dev_watch(c->d, watch, c);
-    if (dev_is_emulated() || dev_count() < (int)n)
+    if (dev_is_emulated()) {
+        c->ranks->one_shot = atomic_load(&emulated_patience_ns) && open_peers(c);
+        return c->failed ? weir_fail(why, WEIR_IO, "%s", c->why.text) : WEIR_OK;
+    }
+    if (dev_count() < (int)n)
         return WEIR_OK;
     return open_nccl(c, why);
 }
@@ -312,6 +340,7 @@ void ranks_close(struct cuda_be *c)
     dev_free(c->d, c->ranks->peers.flags[c->be.rank]);
     dev_free(c->d, c->ranks->peers.epochs);
     dev_free(c->d, c->ranks->peers.broken);
+    dev_host_free(c->d, c->ranks->peers.told);
     if (c->ranks->meeting)
         meeting_leave(c->ranks->meeting);
     weir_free(c->ranks);

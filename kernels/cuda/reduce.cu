@@ -4,7 +4,8 @@
  * flag at every peer, waits for theirs, and adds up all shares in the order of ranks: all ranks compute the same bits.
  *   [X1] A slot has two halves, used by turns. A rank writes a half again only after a sum in between, for which every
  *        peer had to have finished reading the first one.
- *   [X2] A wait ends: after patience_ns *broken is set and the block goes on; what it computes is not used.
+ *   [X2] A wait ends: after patience_ns *broken and *told are set and the block goes on; what it computes is not used. From then
+ *        on nobody waits here: a step has many sums, and together they would take many times as long.
  * Source: the one-shot scheme is common to vLLM, TensorRT-LLM and others; the flags are counters, never reset. */
 #include "kernels/cuda/cuda_int.h"
 #include "kernels/cuda/gpu.cuh"
@@ -71,10 +72,12 @@ __global__ void __launch_bounds__(REDUCE_THREADS) one_shot_kernel(uint16_t *x, u
     }
     __syncthreads(); /* all flags are up before anyone waits: else ranks could wait for each other in a ring */
     if (threadIdx.x < p.n_ranks) {
-        uint64_t until = now_ns() + p.patience_ns;
+        uint64_t until = now_ns() + (*p.broken ? 0 : p.patience_ns);
         while ((int32_t)(flag_read(p.flags[p.rank] + blockIdx.x * p.n_ranks + threadIdx.x) - epoch) < 0)
             if (now_ns() > until) { /* [X2] */
                 *p.broken = 1;
+                if (p.told)
+                    *p.told = 1;
                 break;
             }
     }

@@ -70,7 +70,12 @@ static weir_err open_rank(struct rank *r)
     backend.n_threads = n_threads / o->n_ranks ? n_threads / o->n_ranks : 1;
     backend.group = r->p->group;
     backend.rank = r->i;
-    return o->open(&backend, &r->backend, &r->why);
+    weir_err err = o->open(&backend, &r->backend, &r->why);
+    if (err == WEIR_OK && model_page_bytes(&r->p->config, r->backend, &r->shard) == 0)
+        err = weir_fail_param(&r->why, "head_dim", WEIR_UNIMPLEMENTED,
+                              "head_dim: the back end %s has no attention for heads of %u numbers",
+                              r->backend->name, r->p->config.d_head);
+    return err;
 }
 
 static weir_err obey(struct rank *r)

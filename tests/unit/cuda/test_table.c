@@ -10,8 +10,9 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <pthread.h>
 
-#include "kernels/cuda/plugin.h"
+#include "kernels/cuda/cuda_be.h"
 #include "replica/parallel/parallel.h"
 #include "tests/support/golden_model.h"
 
@@ -160,6 +161,97 @@ static void test_on_two_ranks(void **state)
     assert_true(sweep.n_run >= 2);
 }
 
+/* ---- sums by the one-shot kernel ---- */
+static void case_one_shot(const struct golden_model *g, void *arg)
+{
+    if (strcmp(g->name, "qwen3.json") == 0)
+        check_case(g, arg);
+}
+
+static void test_one_shot_sums(void **state)
+{
+    struct sweep sweep = { .n_ranks = 2 };
+
+    (void)state;
+    ranks_emulate_one_shot(60000000000u);
+    golden_model_each(FOLDER, case_one_shot, &sweep);
+    ranks_emulate_one_shot(0);
+    assert_int_equal(sweep.n_run, 1);
+}
+
+struct lone {
+    struct weir_group *group;
+    uint32_t rank;
+    struct weir_backend *be;
+    weir_err err;
+};
+
+static void *open_lone(void *arg)
+{
+    struct lone *l = arg;
+    const struct weir_backend_opts opts = { .n_threads = 1, .group = l->group, .rank = l->rank };
+    struct weir_why why;
+
+    l->err = open_emulated(&opts, &l->be, &why);
+    return NULL;
+}
+
+/* A rank whose peer does not come to a sum gives up, ends its step with an error, and has no numbers to show. */
+static void test_rank_that_does_not_come(void **state)
+{
+    struct lone ranks[2] = { { .rank = 0 }, { .rank = 1 } };
+    const int32_t id = 0, pos = 0, seq = 0, table[2] = { 0, 1 };
+    const struct weir_batch batch = { 1, &id, &pos, &seq, table, 1, 2 };
+    struct weir_group *group;
+    struct weir_why why = { 0 };
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(weir_group_open(2, &group, &why), WEIR_OK);
+    ranks[0].group = ranks[1].group = group;
+    ranks_emulate_one_shot(1000000);
+    assert_int_equal(pthread_create(&thread, NULL, open_lone, &ranks[1]), 0);
+    open_lone(&ranks[0]);
+    pthread_join(thread, NULL);
+    ranks_emulate_one_shot(0);
+    assert_int_equal(ranks[0].err, WEIR_OK);
+    assert_int_equal(ranks[1].err, WEIR_OK);
+
+    struct weir_backend *be = ranks[0].be;
+    void *x = be->alloc(be, 64 * 2);
+    assert_int_equal(be->begin(be, &batch), 0);
+    be->all_reduce(be, x, 64);
+    assert_int_equal(be->end(be, &why), WEIR_IO);
+    assert_non_null(strstr(why.text, "another rank did not come"));
+    assert_null(be->map(be, x, 64 * 2));
+    assert_int_not_equal(be->begin(be, &batch), 0); /* it stays so */
+    assert_int_equal(be->end(be, &why), WEIR_IO);
+    be->free(be, x);
+    weir_backend_close(be);
+    weir_backend_close(ranks[1].be);
+    weir_group_close(group);
+}
+
+/* Longer heads than the kernels have: refused by name before anything is loaded. */
+static void test_long_heads_are_refused(void **state)
+{
+    const struct parallel_opts opts = { .open = open_emulated, .n_ranks = 1 };
+    struct golden_model g;
+    struct model_config config;
+    struct parallel *p = NULL;
+    struct weir_why why = { 0 };
+
+    (void)state;
+    golden_model_open(&g, FOLDER "/qwen3.json");
+    assert_int_equal(model_config_load(g.dir, &config, &why), WEIR_OK);
+    config.d_head = 512;
+    assert_int_equal(parallel_open(&opts, &config, &p, &why), WEIR_UNIMPLEMENTED);
+    assert_string_equal(why.param, "head_dim");
+    assert_non_null(strstr(why.text, "heads of 512 numbers"));
+    assert_null(p);
+    golden_model_close(&g);
+}
+
 /* ---- the bit law, with recorded and padded steps ---- */
 /* Token `id` at the end of sequence 0, with n others of a token each: copies of it in sequence 1's last position. */
 static void step_in_company(struct runner *r, int32_t id, uint32_t n_others, float *logits)
@@ -266,9 +358,15 @@ static void test_no_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_family),       cmocka_unit_test(test_on_two_ranks),
-        cmocka_unit_test(test_bits_in_company),    cmocka_unit_test(test_8_bits),
-        cmocka_unit_test(test_4_bits_are_refused), cmocka_unit_test(test_no_device),
+        cmocka_unit_test(test_every_family),
+        cmocka_unit_test(test_on_two_ranks),
+        cmocka_unit_test(test_one_shot_sums),
+        cmocka_unit_test(test_rank_that_does_not_come),
+        cmocka_unit_test(test_long_heads_are_refused),
+        cmocka_unit_test(test_bits_in_company),
+        cmocka_unit_test(test_8_bits),
+        cmocka_unit_test(test_4_bits_are_refused),
+        cmocka_unit_test(test_no_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
