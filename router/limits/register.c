@@ -14,6 +14,7 @@
 #define RATE_WEIGHT 0.5
 #define GAP_MIN_S 0.02
 #define GAP_MAX_S 3600.0
+#define JOIN_NS (5 * 1000000000ull) /* after a start: all others will have told all they know */
 
 uint64_t limits_version(struct weir_limits *lim)
 {
@@ -211,6 +212,7 @@ static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t 
                          const struct reg_news *news, uint64_t now_ns)
 {
     struct limit_key *key = key_find(shard, news->key);
+    bool is_new = !key;
 
     if (!key) {
         key = key_make(lim, shard, news->key, news->is_account, now_ns);
@@ -228,7 +230,8 @@ static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t 
         return false;
     key_advance(key, &lim->table, now_ns);
     if (!known && is_hearsay(news)) { /* no register comes of it: there may be thousands of routers */
-        if (news->full)
+        /* Worth something to whoever knows nothing; later it is older than what is known. */
+        if (news->full && (is_new || now_ns < lim->born_ns + JOIN_NS))
             take_level(key, news);
         if (news->has_clock)
             take_clock(lim, key, lim->origins[origin].id, news);

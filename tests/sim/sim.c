@@ -277,8 +277,10 @@ static void handle(struct sim *s, const struct event *ev)
             traffic_arrive(s, ev->a);
         break;
     case EV_CALL:
+        s->changed_ns = s->now_ns;
+        if (((const struct sim_call *)ev->data)->admitted)
+            s->last_change_ns = s->now_ns;
         traffic_settle_on(s, ev->data);
-        s->last_change_ns = s->changed_ns = s->now_ns;
         break;
     case EV_RESTART:
         if (s->now_ns < s->end_ns)
