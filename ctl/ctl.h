@@ -50,8 +50,8 @@ struct ctl_command {
 };
 extern const struct ctl_command ctl_account_create, ctl_account_get, ctl_account_list, ctl_account_update,
     ctl_account_suspend, ctl_account_resume, ctl_key_create, ctl_key_list, ctl_key_delete, ctl_model_create,
-    ctl_model_get, ctl_model_list, ctl_model_update, ctl_model_delete, ctl_limits_show, ctl_fleet, ctl_chat,
-    ctl_completion;
+    ctl_model_get, ctl_model_list, ctl_model_update, ctl_model_delete, ctl_limits_show, ctl_limits_table_get,
+    ctl_limits_table_set, ctl_limits_table_reset, ctl_fleet, ctl_chat, ctl_completion;
 extern const struct ctl_command *const ctl_commands[]; /* ends with NULL */
 extern const char *const ctl_global_names[]; /* the global options, for completion; ends with NULL */
 

@@ -27,6 +27,9 @@ const struct ctl_command *const ctl_commands[] = {
     &ctl_model_update,
     &ctl_model_delete,
     &ctl_limits_show,
+    &ctl_limits_table_get,
+    &ctl_limits_table_set,
+    &ctl_limits_table_reset,
     &ctl_completion,
     NULL,
 };

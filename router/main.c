@@ -29,6 +29,7 @@
 #include "router/router_conf.h"
 #include "router/rpc/api.h"
 #include "router/tenancy/keys.h"
+#include "router/tenancy/limit_table.h"
 
 #define LOOPS_MAX 64
 #define GRPC_OUTBOX_BYTES (1u << 20)
@@ -55,6 +56,7 @@ struct router {
     size_t n_loops;
     struct weir_keys *keys;
     struct weir_limits *limits;
+    struct weir_table_watch *table_watch;
     struct weir_gossip *gossip;
     struct weir_gate gate;
     struct weir_fleet *fleet;
@@ -73,6 +75,7 @@ static void on_snapshot(void *ctx, const struct weir_disc_snapshot *snap)
     struct router *r = ctx;
 
     weir_keys_on_snapshot(r->keys, snap);
+    weir_table_watch_on_snapshot(r->table_watch, snap);
     weir_fleet_on_snapshot(r->fleet, snap);
     weir_gossip_on_snapshot(r->gossip, snap);
 }
@@ -141,6 +144,8 @@ static weir_err open_limits(struct router *r, struct weir_why *why)
     weir_limit_table_init(&opts.table);
     weir_err err = weir_limits_open(&opts, weir_now_ns(), &r->limits, why);
     gossip.limits = r->limits;
+    if (err == WEIR_OK)
+        err = weir_table_watch_open(r->conf.discovery_prefix, r->limits, &r->table_watch, why);
     return err == WEIR_OK ? weir_gossip_open(&gossip, &r->gossip, why) : err;
 }
 
@@ -377,6 +382,7 @@ static void close_all(struct router *r)
     weir_admin_close(r->admin);
     weir_admin_api_close(r->admin_api);
     weir_gateway_close(r->gateway);
+    weir_table_watch_close(r->table_watch);
     weir_limits_close(r->limits);
     weir_keys_close(r->keys);
 }

@@ -222,6 +222,8 @@ static weir_err run(struct api_job *job)
         return api_models(job);
     if (job->n_parts == 2 && weir_str_eq(job->parts[1], "mesh"))
         return api_mesh(job);
+    if (job->n_parts == 2 && !job->verb.len && weir_str_eq(job->parts[1], "limitsTable"))
+        return api_table(job);
     return weir_fail(&job->why, WEIR_NOTFOUND, "no such path");
 }
 

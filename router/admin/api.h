@@ -6,6 +6,7 @@
  *   POST               /v1/accounts/A/apiKeys:delete {"keyId"}      (A may be - in a list: of all accounts)
  *   GET POST           /v1/fleet/models?modelId=M       GET PATCH DELETE   /v1/fleet/models/M
  *   GET                /v1/accounts/A/limits?model=M    /v1/accounts/A/serverlessRateLimits?deployment=D
+ *   GET PATCH DELETE   /v1/fleet/limitsTable            (every number of the limits; DELETE: the defaults)
  *   GET                /v1/fleet/mesh                   POST        /v1/fleet/mesh:cut {"routers":[]}  (a fault on purpose)
  *
  * Lists take pageSize (50, at most 200) and pageToken. Errors are google.rpc.Status as JSON:

@@ -37,6 +37,7 @@ weir_err api_models(struct api_job *job);
 weir_err api_limits(struct api_job *job, struct weir_str account);
 weir_err api_rate_limits(struct api_job *job, struct weir_str account);
 weir_err api_mesh(struct api_job *job);
+weir_err api_table(struct api_job *job);
 
 /* ---- for them (api.c) ---- */
 const struct weir_admin_api_opts *api_opts(const struct api_job *job);

@@ -192,6 +192,35 @@ def test_deprioritized_instead_of_refused(mesh):
     assert answers[0][1]["x-ratelimit-limit-tokens-generated"] == "60" and "x-ratelimit-limit-requests" in answers[0][1]
 
 
+def test_the_table_changes_while_routers_run(mesh):
+    m = mesh(2)
+    key = m.account("tabled")
+    there = m.fleet.routers[1]
+
+    def start_is(n):
+        return ask(there, key)[1]["x-ratelimit-limit-tokens-generated"] == n
+
+    assert start_is("600")
+    status, table = admin(m.fleet, "PATCH", "/v1/fleet/limitsTable", {"start": {"tokensGenerated": 72000}}, router=0)
+    assert status == 200 and table["start"]["tokensGenerated"] == 72000 and table["start"]["tokensPrompt"] == 3600000
+    fleet_module.wait_for("the new table", lambda: start_is("1200"), seconds=2)
+    for body, field in (({"start": {"tokensGenerated": -1}}, "start.tokensGenerated"), ({"rampFactor": [1, 3, 2, 4]}, "rampFactor"),
+                        ({"burst": 5}, "burst")):
+        status, error = admin(m.fleet, "PATCH", "/v1/fleet/limitsTable", body, router=0)
+        assert status == 400 and error["details"] == [{"field": field}], error
+    m.put("/weir/limits-table", '{"start":{"tokensGenerated":0}}')  # past the API: ignored
+    time.sleep(0.5)
+    assert start_is("1200")
+    assert json.loads(m.fleet.ctl("limits", "table", "reset", "-o", "json"))["start"]["tokensGenerated"] == 36000
+    fleet_module.wait_for("the defaults", lambda: start_is("600"), seconds=2)
+    m.fleet.ctl("limits", "table", "set", "start.tokensGenerated=120000", "start.tokensPrompt=60", "requests=7000")
+    fleet_module.wait_for("the new table", lambda: start_is("2000"), seconds=2)
+    table = json.loads(m.fleet.ctl("limits", "table", "get", "-o", "json"))
+    assert table["start"]["tokensPrompt"] == 60 and table["requests"] == 7000
+    with pytest.raises(fleet_module.FleetError, match="runShare"):
+        m.fleet.ctl("limits", "table", "set", "runShare=0.01")
+
+
 def level(m, account):
     key = m.limits(account).get("demo")
     return next((x["level"] for x in key["meters"] if x["metric"] == "TOKENS_GENERATED"), 0) if key else 0
