@@ -2,7 +2,6 @@
 #include "tests/support/golden_model.h"
 
 #include <glob.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,8 +9,20 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
+
 #define GOLDEN_RATIO 0x9E3779B97F4A7C15ull
 #define NOISE_STD 74 /* of a signed byte, about */
+#define HEADER_MAX ((size_t)256 << 10)
+#define CASE_MAX ((size_t)1 << 20) /* a file's bytes */
+
+/* What a case's file says; texts are parts of it. */
+struct doc {
+    struct weir_str config, tensors, prompt, scored, greedy;
+    char dtype[8];
+    uint64_t seed;
+    double gap;
+};
 
 static void require(bool ok, const char *what)
 {
@@ -82,95 +93,196 @@ static void store(const char *dtype, float x, char *to)
     memcpy(to, &half, 2);
 }
 
-static void write_weights(const char *dir, json_t *doc)
-{
-    const char *dtype = json_string_value(json_object_get(doc, "dtype"));
-    uint64_t seed = (uint64_t)json_integer_value(json_object_get(doc, "seed"));
-    size_t size = strcmp(dtype, "f32") == 0 ? 4 : 2, at = 0, i, cap = 4 << 20;
-    const char *code = size == 4 ? "F32" : strcmp(dtype, "f16") == 0 ? "F16" : "BF16";
-    json_t *header = json_object(), *row, *tensors = json_object_get(doc, "tensors");
-    char *data = malloc(cap);
+/* A row of `tensors`: its name and its shape, as text and as numbers. */
+struct tensor_row {
+    char name[160];
+    struct weir_str shape;
+    uint64_t n, n_in;
+};
 
-    require(data && json_array_size(tensors) > 0, "no tensors");
-    json_array_foreach(tensors, i, row)
-    {
-        const char *name = json_string_value(json_array_get(row, 0));
-        json_t *dims = json_array_get(row, 1);
-        uint64_t n = 1, n_in = 1;
-        for (size_t d = 0; d < json_array_size(dims); d++) {
-            n_in = (uint64_t)json_integer_value(json_array_get(dims, d));
-            n *= n_in;
-        }
-        require(at + n * size <= cap, "more weights than a small model has");
-        uint64_t key = key_of(name, seed);
-        for (uint64_t k = 0; k < n; k++)
-            store(dtype, weight(name, noise(key, k), n_in), data + at + k * size);
-        json_object_set_new(header, name,
-                            json_pack("{s:s, s:O, s:[I, I]}", "dtype", code, "shape", dims, "data_offsets",
-                                      (json_int_t)at, (json_int_t)(at + n * size)));
-        at += n * size;
+static void read_tensor(struct weir_json *j, struct tensor_row *ret)
+{
+    struct weir_str name = { 0 };
+    struct weir_json dims;
+    uint64_t dim;
+
+    *ret = (struct tensor_row){ .n = 1 };
+    require(weir_json_array(j) && weir_json_next(j) && weir_json_string(j, &name) && weir_json_next(j) &&
+                weir_json_raw(j, &ret->shape) && !weir_json_next(j) && name.len < sizeof ret->name,
+            "a tensor is [name, shape]");
+    memcpy(ret->name, name.ptr, name.len);
+    weir_json_init(&dims, ret->shape.ptr, ret->shape.len, NULL);
+    weir_json_array(&dims);
+    while (weir_json_next(&dims) && weir_json_u64(&dims, &dim)) {
+        ret->n_in = dim;
+        ret->n *= dim;
     }
-    char *text = json_dumps(header, JSON_COMPACT);
-    size_t len = strlen(text);
-    char *file = malloc(8 + len + at);
-    require(file != NULL, "memory");
+    require(weir_json_ok(&dims), "a tensor's shape");
+}
+
+static void write_weights(const char *dir, const struct doc *doc)
+{
+    size_t size = strcmp(doc->dtype, "f32") == 0 ? 4 : 2, at = 0, cap = 4 << 20;
+    const char *code = size == 4 ? "F32" : strcmp(doc->dtype, "f16") == 0 ? "F16" : "BF16";
+    char *data = malloc(cap), *file = malloc(cap + HEADER_MAX), *text = file + 8;
+    struct weir_json j;
+    struct tensor_row row;
+    size_t len = 1;
+
+    require(data && file, "memory");
+    text[0] = '{';
+    weir_json_init(&j, doc->tensors.ptr, doc->tensors.len, NULL);
+    weir_json_array(&j);
+    while (weir_json_next(&j)) {
+        read_tensor(&j, &row);
+        require(at + row.n * size <= cap, "more weights than a small model has");
+        uint64_t key = key_of(row.name, doc->seed);
+        for (uint64_t k = 0; k < row.n; k++)
+            store(doc->dtype, weight(row.name, noise(key, k), row.n_in), data + at + k * size);
+        len += (size_t)snprintf(text + len, HEADER_MAX - 8 - len,
+                                "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%.*s,\"data_offsets\":[%zu,%zu]}",
+                                at ? "," : "", row.name, code, (int)row.shape.len, row.shape.ptr, at,
+                                at + row.n * size);
+        require(len < HEADER_MAX - 16, "more tensors than a small model has");
+        at += row.n * size;
+    }
+    require(weir_json_ok(&j) && at > 0, "no tensors");
+    text[len++] = '}';
     for (int b = 0; b < 8; b++)
         file[b] = (char)((uint64_t)len >> (8 * b));
-    memcpy(file + 8, text, len);
-    memcpy(file + 8 + len, data, at);
+    memcpy(text + len, data, at);
     tiny_file_write(dir, "model.safetensors", file, 8 + len + at);
-    json_decref(header);
-    free(text);
     free(file);
     free(data);
 }
 
 /* ---- the case ---- */
-static struct golden_token token(json_t *pair)
+static char *read_file(const char *path, size_t *ret_len)
 {
-    return (struct golden_token){ (int32_t)json_integer_value(json_array_get(pair, 0)),
-                                  json_number_value(json_array_get(pair, 1)) };
+    FILE *f = fopen(path, "rb");
+    char *text = malloc(CASE_MAX);
+
+    require(f && text, path);
+    *ret_len = fread(text, 1, CASE_MAX, f);
+    require(*ret_len < CASE_MAX, path);
+    fclose(f);
+    return text;
 }
 
-static void read_numbers(struct golden_model *g, json_t *doc)
+static void read_doc(struct doc *doc, const char *text, size_t len)
 {
-    json_t *prompt = json_object_get(doc, "prompt"), *scored = json_object_get(doc, "scored"),
-           *greedy = json_object_get(doc, "greedy");
+    struct {
+        const char *name;
+        struct weir_str *to;
+    } const texts[] = { { "config", &doc->config },
+                        { "tensors", &doc->tensors },
+                        { "prompt", &doc->prompt },
+                        { "scored", &doc->scored },
+                        { "greedy", &doc->greedy } };
+    struct weir_json j;
+    struct weir_str key, dtype = { 0 };
+    struct weir_why why = { 0 };
 
-    g->n_prompt = (uint32_t)json_array_size(prompt);
-    g->n_greedy = (uint32_t)json_array_size(greedy);
-    require(g->n_prompt > 0 && g->n_prompt <= GOLDEN_PROMPT_MAX && json_array_size(scored) == g->n_prompt &&
-                g->n_greedy > 0 && g->n_greedy <= GOLDEN_GREEDY_MAX,
-            g->name);
-    for (uint32_t i = 0; i < g->n_prompt; i++) {
-        g->prompt[i] = (int32_t)json_integer_value(json_array_get(prompt, i));
-        for (uint32_t k = 0; k < GOLDEN_TOP; k++)
-            g->scored[i][k] = token(json_array_get(json_array_get(scored, i), k));
+    weir_json_init(&j, text, len, NULL);
+    weir_json_object(&j);
+    while (weir_json_key(&j, &key)) {
+        struct weir_str *to = NULL;
+        for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+            to = weir_str_eq(key, texts[i].name) ? texts[i].to : to;
+        if (to)
+            weir_json_raw(&j, to);
+        else if (weir_str_eq(key, "dtype"))
+            weir_json_string(&j, &dtype);
+        else if (weir_str_eq(key, "seed"))
+            weir_json_u64(&j, &doc->seed);
+        else if (weir_str_eq(key, "gap"))
+            weir_json_f64(&j, &doc->gap);
+        else
+            weir_json_skip(&j);
     }
-    for (uint32_t i = 0; i < g->n_greedy; i++)
-        g->greedy[i] = token(json_array_get(greedy, i));
-    g->gap = json_number_value(json_object_get(doc, "gap"));
+    require(weir_json_end(&j, &why) == WEIR_OK, why.text);
+    require(dtype.len < sizeof doc->dtype, "dtype");
+    memcpy(doc->dtype, dtype.ptr, dtype.len);
+}
+
+static uint32_t vocab_size(struct weir_str config)
+{
+    struct weir_json j;
+    struct weir_str key;
+    uint64_t n = 0;
+
+    weir_json_init(&j, config.ptr, config.len, NULL);
+    weir_json_object(&j);
+    while (weir_json_key(&j, &key))
+        (void)!(weir_str_eq(key, "vocab_size") ? weir_json_u64(&j, &n) : weir_json_skip(&j));
+    return (uint32_t)n;
+}
+
+static int32_t read_id(struct weir_json *j)
+{
+    int64_t id = -1;
+
+    weir_json_i64(j, &id);
+    return (int32_t)id;
+}
+
+/* Into ret [max]; how many there were. */
+static uint32_t read_tokens(struct weir_json *j, struct golden_token *ret, uint32_t max)
+{
+    uint32_t n = 0;
+
+    weir_json_array(j);
+    while (weir_json_next(j)) {
+        struct golden_token t = { 0 };
+        weir_json_array(j);
+        weir_json_next(j);
+        t.id = read_id(j);
+        weir_json_next(j);
+        weir_json_f64(j, &t.logprob);
+        require(!weir_json_next(j) && weir_json_ok(j) && n < max, "a token is [id, logprob]");
+        ret[n++] = t;
+    }
+    return n;
+}
+
+static void read_numbers(struct golden_model *g, const struct doc *doc)
+{
+    struct weir_json j;
+    uint32_t n_scored = 0;
+
+    weir_json_init(&j, doc->prompt.ptr, doc->prompt.len, NULL);
+    weir_json_array(&j);
+    while (weir_json_next(&j) && g->n_prompt < GOLDEN_PROMPT_MAX)
+        g->prompt[g->n_prompt++] = read_id(&j);
+    require(weir_json_ok(&j) && g->n_prompt > 0, g->name);
+    weir_json_init(&j, doc->scored.ptr, doc->scored.len, NULL);
+    weir_json_array(&j);
+    while (weir_json_next(&j) && n_scored < g->n_prompt)
+        require(read_tokens(&j, g->scored[n_scored++], GOLDEN_TOP) == GOLDEN_TOP, g->name);
+    require(weir_json_ok(&j) && n_scored == g->n_prompt, g->name);
+    weir_json_init(&j, doc->greedy.ptr, doc->greedy.len, NULL);
+    g->n_greedy = read_tokens(&j, g->greedy, GOLDEN_GREEDY_MAX);
+    require(weir_json_ok(&j) && g->n_greedy > 0, g->name);
+    g->gap = doc->gap;
 }
 
 void golden_model_open(struct golden_model *g, const char *path)
 {
     const char *base = strrchr(path, '/');
-    json_error_t error;
-    json_t *doc = json_load_file(path, 0, &error);
+    struct doc doc = { 0 };
+    size_t len;
+    char *text = read_file(path, &len);
 
-    require(doc != NULL, path);
     *g = (struct golden_model){ 0 };
     snprintf(g->name, sizeof g->name, "%s", base ? base + 1 : path);
-    json_t *config = json_object_get(doc, "config");
-    g->n_vocab = (uint32_t)json_integer_value(json_object_get(config, "vocab_size"));
-    read_numbers(g, doc);
+    read_doc(&doc, text, len);
+    g->n_vocab = vocab_size(doc.config);
+    read_numbers(g, &doc);
     snprintf(g->dir, sizeof g->dir, "/tmp/weir-golden-XXXXXX");
     require(mkdtemp(g->dir) != NULL, g->dir);
-    char *text = json_dumps(config, 0);
-    tiny_file_write(g->dir, "config.json", text, strlen(text));
+    tiny_file_write(g->dir, "config.json", doc.config.ptr, doc.config.len);
+    write_weights(g->dir, &doc);
     free(text);
-    write_weights(g->dir, doc);
-    json_decref(doc);
 }
 
 void golden_model_close(struct golden_model *g)
