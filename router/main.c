@@ -21,6 +21,7 @@
 #include "router/admin/api.h"
 #include "router/call/callset.h"
 #include "router/call/gate.h"
+#include "router/call/shedding.h"
 #include "router/exchange/gossip.h"
 #include "router/fabric/fleet.h"
 #include "router/gateway/gateway.h"
@@ -33,6 +34,7 @@
 
 #define LOOPS_MAX 64
 #define GRPC_OUTBOX_BYTES (1u << 20)
+#define SWEEP_MS 500 /* of the deployments that shed */
 
 #define WEIR_CONF_STRUCT struct weir_router_conf
 static const struct weir_conf_row rows[] = { WEIR_CONF_ROWS(WEIR_ROUTER_CONF) };
@@ -57,6 +59,7 @@ struct router {
     struct weir_keys *keys;
     struct weir_limits *limits;
     struct weir_table_watch *table_watch;
+    struct weir_shedding *shedding;
     struct weir_gossip *gossip;
     struct weir_gate gate;
     struct weir_fleet *fleet;
@@ -146,6 +149,8 @@ static weir_err open_limits(struct router *r, struct weir_why *why)
     gossip.limits = r->limits;
     if (err == WEIR_OK)
         err = weir_table_watch_open(r->conf.discovery_prefix, r->limits, &r->table_watch, why);
+    if (err == WEIR_OK)
+        err = weir_shedding_open(r->limits, &r->shedding, why);
     return err == WEIR_OK ? weir_gossip_open(&gossip, &r->gossip, why) : err;
 }
 
@@ -159,6 +164,7 @@ static weir_err open_tenancy(struct router *r, struct weir_why *why)
         err = open_limits(r, why);
     r->gate = (struct weir_gate){ .keys = r->keys,
                                   .limits = r->conf.limits ? r->limits : NULL,
+                                  .shedding = r->shedding,
                                   .legacy = strcmp(r->conf.limit_policy, "deprioritize") == 0 };
     return err;
 }
@@ -383,6 +389,7 @@ static void close_all(struct router *r)
     weir_admin_api_close(r->admin_api);
     weir_gateway_close(r->gateway);
     weir_table_watch_close(r->table_watch);
+    weir_shedding_close(r->shedding);
     weir_limits_close(r->limits);
     weir_keys_close(r->keys);
 }
@@ -402,8 +409,8 @@ int main(int argc, char **argv)
     if (err == WEIR_OK)
         err = open_all(&router, &why);
     if (err == WEIR_OK) {
-        while (!weir_program_told_to_end(-1))
-            ;
+        while (!weir_program_told_to_end(SWEEP_MS))
+            weir_shedding_sweep(router.shedding, weir_now_ns());
         drain(&router);
     } else {
         WEIR_ERROR("start_failed", "err=%s why=%s", weir_err_info(err)->name, why.text);

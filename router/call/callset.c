@@ -309,6 +309,16 @@ static void shed(enum call_shed reason)
     weir_counter_add(call_metrics()->shed[reason], 1);
 }
 
+/* By replicas that have no room: that is the deployment's news, too. */
+static void shed_full(struct weir_call *call, enum call_shed reason)
+{
+    const struct weir_gate *gate = call->set->opts.gate;
+
+    shed(reason);
+    if (gate)
+        weir_gate_shed(gate, call->req, weir_loop_now(call->set->loop));
+}
+
 static void refuse(struct weir_call *call, weir_err err, const struct weir_why *why, uint32_t retry_after_ms)
 {
     struct call_event ev = { .kind = CALL_EV_REFUSED,
@@ -322,9 +332,9 @@ static void refuse_route(struct weir_call *call, weir_err err, const struct weir
     if (choice->reason == WEIR_ROUTE_NO_REPLICA)
         shed(SHED_NO_REPLICA);
     else if (choice->reason == WEIR_ROUTE_SATURATED)
-        shed(SHED_SATURATED);
+        shed_full(call, SHED_SATURATED);
     else if (choice->reason == WEIR_ROUTE_TRIED)
-        shed(SHED_TRIED);
+        shed_full(call, SHED_TRIED);
     refuse(call, err, why, choice->retry_after_ms);
 }
 
@@ -388,7 +398,7 @@ static void place(struct weir_call *call)
             return;
         }
         if (!remembered) {
-            shed(SHED_OUTBOX);
+            shed_full(call, SHED_OUTBOX);
             weir_fail(&why, WEIR_OVERLOADED, "no replica of the model takes more at the moment; try again");
             refuse(call, WEIR_OVERLOADED, &why,
                    weir_route_retry_after(&call->set->opts.route, 1000, random_next(call->set)));
@@ -418,7 +428,7 @@ static void say_failed(struct weir_call *call)
     struct call_machine *m = &call->m;
 
     if (m->err == WEIR_OVERLOADED && m->retry_after_ms == 0) { /* the machine's own */
-        shed(SHED_REJECTED);
+        shed_full(call, SHED_REJECTED);
         m->retry_after_ms = weir_route_retry_after(&call->set->opts.route, 1000, random_next(call->set));
     }
     call->sink.failed(call->ctx, m->err, &m->why, m->retry_after_ms);

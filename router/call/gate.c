@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "router/call/limit_note.h"
+#include "router/call/shedding.h"
 #include "router/tenancy/keys.h"
 
 #define PRIORITY_OVER_LIMIT 2
@@ -136,4 +137,10 @@ void weir_gate_leave(const struct weir_gate *gate, struct weir_gate_pass *pass,
     pass->metered = false;
     weir_limits_settle(gate->limits, req->account, req->call_id, prompt_tokens, cached_tokens,
                        generated_tokens, now_ns);
+}
+
+void weir_gate_shed(const struct weir_gate *gate, const struct weir_request *req, uint64_t now_ns)
+{
+    if (gate->shedding)
+        weir_shedding_note(gate->shedding, weir_str(req->msg->model), now_ns);
 }

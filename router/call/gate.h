@@ -16,11 +16,13 @@
 #include "router/tenancy/record.h"
 
 struct weir_keys;
+struct weir_shedding;
 
 struct weir_gate {
-    struct weir_keys *keys;     /* borrowed */
-    struct weir_limits *limits; /* borrowed; NULL: nothing is metered */
-    bool legacy;                /* the fleet's policy where neither the model nor the account has one */
+    struct weir_keys *keys;         /* borrowed */
+    struct weir_limits *limits;     /* borrowed; NULL: nothing is metered */
+    struct weir_shedding *shedding; /* borrowed; NULL: nobody is told */
+    bool legacy;                    /* the fleet's policy where neither the model nor the account has one */
 };
 
 /* What a call holds of the limits. */
@@ -43,6 +45,9 @@ void weir_gate_charge(const struct weir_gate *gate, const struct weir_gate_pass 
 void weir_gate_leave(const struct weir_gate *gate, struct weir_gate_pass *pass,
                      const struct weir_request *req, uint32_t prompt_tokens, uint32_t cached_tokens,
                      uint32_t generated_tokens, uint64_t now_ns);
+
+/* Replicas of its deployment had no room for it. */
+void weir_gate_shed(const struct weir_gate *gate, const struct weir_request *req, uint64_t now_ns);
 
 /* The numbers of an account on a model, as limits/ takes them. For those who look, too. */
 struct weir_account;
