@@ -10,6 +10,9 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "router/call/gate.h"
+#include "router/call/shedding.h"
+#include "router/tenancy/keys.h"
 #include "tests/unit/router_core/requests.h"
 #include "tests/unit/router_core/rig.h"
 
@@ -50,6 +53,11 @@ static void until_nothing_lives(struct rig *rig)
 static uint64_t metric(const char *name, const char *labels)
 {
     return weir_counter_get(weir_counter(name, labels, ""));
+}
+
+static int64_t shedding_now(void)
+{
+    return weir_gauge_get(weir_gauge("weir_shedding_deployments", "", ""));
 }
 
 /* ---- good calls ---- */
@@ -394,9 +402,17 @@ static void test_saturation_is_a_503_with_advice(void **state)
     struct rig rig;
     struct client client = { .n_done = 0 };
     struct weir_stub_plan plan = slow_plan(1);
+    struct weir_limits_opts limits_opts = { .self = 7 };
+    struct weir_limits *limits;
+    struct weir_gate gate = { .legacy = false };
 
     (void)state;
+    weir_limit_table_init(&limits_opts.table);
+    assert_int_equal(weir_limits_open(&limits_opts, weir_now_ns(), &limits, NULL), WEIR_OK);
+    assert_int_equal(weir_shedding_open(limits, &gate.shedding, NULL), WEIR_OK);
+    assert_int_equal(weir_keys_open("/weir/", &gate.keys, NULL), WEIR_OK);
     rig_init(&rig, 3);
+    rig.call_opts.gate = &gate;
     rig_start(&rig);
     plan.mode = WEIR_STUB_REJECT; /* all of them */
     rig_plan(&rig, &plan);
@@ -405,7 +421,13 @@ static void test_saturation_is_a_503_with_advice(void **state)
     assert_int_equal(client.err, WEIR_OVERLOADED);
     assert_in_range(client.retry_after_ms, 1, 60000);
     assert_int_equal(rig_counts(&rig, 0).begins + rig_counts(&rig, 1).begins + rig_counts(&rig, 2).begins, 3);
+    assert_int_equal(shedding_now(), 1); /* and ramp clocks stand */
+    weir_shedding_sweep(gate.shedding, weir_now_ns() + 2 * WEIR_SHEDDING_QUIET_NS);
+    assert_int_equal(shedding_now(), 0);
     rig_stop(&rig);
+    weir_keys_close(gate.keys);
+    weir_shedding_close(gate.shedding);
+    weir_limits_close(limits);
 }
 
 static bool waits_long(struct rig *rig, void *ctx)
