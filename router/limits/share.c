@@ -14,6 +14,7 @@
 #include "router/limits/limits_int.h"
 
 #define LOT_ROUNDS 5
+#define RARE_S 0.4
 #define YOUNG_ROUNDS 3
 #define EXPECT_MAX_S 1.0
 #define QUIET_SHARE 0.02 /* of the limit */
@@ -33,11 +34,22 @@ static double lot_number(uint64_t key, uint64_t lot, uint64_t router, double wei
     return -log(u) / weight;
 }
 
+/* Requests so rare that hardly two fall between two rounds: whoever is asked gives, and what was given twice is a debt that is
+ * paid before the next. A lot would have most of them refused by losers. */
+static bool is_rare(const struct limit_key *key, uint64_t now_ns)
+{
+    double request = 0;
+
+    for (int i = 0; i < key->n_meters; i++)
+        request += key->mean[i];
+    return (key_demand(key, now_ns) + key->others_demand) * RARE_S < request;
+}
+
 bool key_may_take_last(struct weir_limits *lim, const struct limit_key *key, uint64_t now_ns)
 {
     uint64_t round = atomic_load_explicit(&lim->round, memory_order_relaxed), lot = round / LOT_ROUNDS;
 
-    if (key->n_others == 0)
+    if (key->n_others == 0 || is_rare(key, now_ns))
         return true;
     if (round % LOT_ROUNDS == 0) /* [S2] */
         return false;
