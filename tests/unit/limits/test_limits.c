@@ -108,6 +108,9 @@ static void test_wait_is_exact(void **state)
     assert_true(ask(lim, 900, START, first));
     weir_limits_settle(lim, weir_str("acme"), first, 100, 0, 900, START);
     assert_false(ask_n(lim, &small, 350, 1, START, &verdict, id));
+    struct weir_limits_view refused;
+    weir_limits_show(lim, weir_str("acme"), weir_str("llama"), START, &refused, NULL, 0);
+    assert_false(refused.last_refusal.admitted);
     assert_true(llabs((long long)verdict.wait_ns - 2500000000ll) < 1000);
     assert_false(ask(lim, 350, START + verdict.wait_ns - 10000000, id));
     assert_true(ask(lim, 350, START + verdict.wait_ns + 1000, id));
