@@ -220,14 +220,15 @@ void dev_watch(struct dev *d, bool (*fn)(void *arg), void *arg)
     d->watch_arg = arg;
 }
 
-void dev_sync(struct dev *d)
+/* Until the event, or all of the stream where there is none, is done; given up when the watch says so or after DEV_PATIENCE_S. */
+static void wait_for(struct dev *d, cudaEvent_t event)
 {
     double until = now_s() + DEV_PATIENCE_S;
     cudaError_t state;
 
     if (d->gave_up)
         return;
-    while ((state = cudaStreamQuery(d->stream)) == cudaErrorNotReady) {
+    while ((state = event ? cudaEventQuery(event) : cudaStreamQuery(d->stream)) == cudaErrorNotReady) {
         if (d->watch && d->watch(d->watch_arg))
             d->gave_up = "another rank failed";
         else if (now_s() > until)
@@ -238,6 +239,11 @@ void dev_sync(struct dev *d)
     note(d, state);
 }
 
+void dev_sync(struct dev *d)
+{
+    wait_for(d, nullptr);
+}
+
 void dev_mark(struct dev *d, uint32_t mark)
 {
     note(d, cudaEventRecord(d->marks[mark], d->stream));
@@ -246,8 +252,8 @@ void dev_mark(struct dev *d, uint32_t mark)
 
 void dev_await(struct dev *d, uint32_t mark)
 {
-    if (d->marked[mark] && !d->gave_up)
-        note(d, cudaEventSynchronize(d->marks[mark]));
+    if (d->marked[mark])
+        wait_for(d, d->marks[mark]);
 }
 
 double dev_seconds(struct dev *d, uint32_t from, uint32_t to)

@@ -5,7 +5,7 @@
  *     SLOT_NUMBERS, a kernel of ours (reduce.cu) where all devices reach each other's memory.
  *   In the process, when ranks share a device, or where there is no NCCL: each waits for its stream, all meet, each reads
  *     what the others have, all meet again.
- *   [K1] Every wait ends: when the group is broken, when a rank has failed, or after PATIENCE_S.
+ *   [K1] Every wait but that of opening NCCL ends: when the group is broken, when a rank has failed, or after PATIENCE_S.
  *        The one-shot kernel's, too; it tells the host by a word of host memory, which end() reads when a step has been asked for and
  *        map() when it has been done: so no number of such a step is handed out, and the step or the next one fails.
  *   [K2] In the process and in the one-shot kernel sums run in the order of ranks. NCCL has its own order, the same every time for

@@ -21,8 +21,7 @@
 #define REROUTED_MAX                                                                                         \
     1 /* tokens of a model with experts that may be others: the route was near a tie, and bf16 took another expert */
 #define BEHIND_MAX 0.5 /* activations are bf16: so far may log-probabilities of single tokens be off */
-#define MEAN_MAX                                                                                             \
-    0.08 /* in the mean of a case; near a tie a token takes another expert, so single ones may be off by more */
+#define MEAN_MAX 0.15  /* in the mean of a case, tokens of another expert among them */
 
 enum { N_PAGES = 32, CHUNK = 21, N_GREEDY = 12 };
 
