@@ -45,7 +45,7 @@ static void tick(void *ctx, uint64_t now_ns, const struct weir_mesh_peer *peers,
     node->n_peers = n_peers;
     pthread_mutex_unlock(&node->lock);
     for (int i = 0; i < n_peers; i++) {
-        char text[64];
+        char text[320];
         snprintf(text, sizeof text, "%s to %s", node->id, peers[i].id);
         (void)!weir_exchange_send(node->ex, peers[i].id, weir_str(text));
     }
