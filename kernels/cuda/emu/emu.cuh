@@ -55,7 +55,7 @@ unsigned emu_lane();
 
 /* Where launches and copies go while a step is recorded: run later, each time with the arguments they had. NULL: run now. */
 typedef std::vector<std::function<void()>> emu_record;
-extern thread_local emu_record *emu_recording;
+extern __thread emu_record *emu_recording; /* not thread_local: the sanitizer of this compiler takes its wrapper for NULL */
 template <class F> void emu_do(F what)
 {
     if (emu_recording)
