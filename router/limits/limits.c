@@ -1,4 +1,4 @@
-/* limits.c - shards of keys and holds, and the calls on them. */
+/* limits.c - the decision, and what becomes of what was admitted: reserve, charge, settle, expire. */
 #include "router/limits/limits.h"
 
 #include <math.h>
@@ -9,13 +9,11 @@
 #include "router/limits/limits_int.h"
 
 #define KEYS_MAX_DEFAULT 1000000
-#define BUCKETS_FIRST 64
 #define NS 1e-9
 #define EPSILON 1e-6 /* a bucket with less in it is empty */
 #define ESTIMATE_WEIGHT 0.1
 #define OUTPUT_FIRST 256 /* tokens expected of a key that nothing is known of */
 #define SWEEP_SHARDS 8
-#define ID_MASK ((1ull << 56) - 1)
 
 /* ---- opening ---- */
 weir_err weir_limits_open(const struct weir_limits_opts *opts, uint64_t now_ns, struct weir_limits **ret,
@@ -42,18 +40,6 @@ weir_err weir_limits_open(const struct weir_limits_opts *opts, uint64_t now_ns, 
     return WEIR_OK;
 }
 
-static void free_hold(struct shard *shard, struct hold *hold);
-
-static void free_key(struct weir_limits *lim, struct limit_key *key)
-{
-    while (key->regs) {
-        struct reg *reg = key->regs;
-        key->regs = reg->next;
-        reg_free(lim, reg);
-    }
-    weir_free(key);
-}
-
 void weir_limits_close(struct weir_limits *lim)
 {
     if (!lim)
@@ -61,12 +47,12 @@ void weir_limits_close(struct weir_limits *lim)
     for (int i = 0; i < SHARDS; i++) {
         struct shard *shard = &lim->shards[i];
         while (shard->next_expiry)
-            free_hold(shard, shard->next_expiry);
+            hold_free(shard, shard->next_expiry);
         for (uint32_t b = 0; b < shard->n_buckets; b++)
             while (shard->keys[b]) {
                 struct limit_key *key = shard->keys[b];
                 shard->keys[b] = key->next;
-                free_key(lim, key);
+                key_free(lim, key);
             }
         weir_free(shard->keys);
         weir_free(shard->holds);
@@ -122,195 +108,6 @@ bool is_shedding(struct weir_limits *lim, uint64_t deployment)
         found = found || lim->shedding[i] == deployment;
     pthread_rwlock_unlock(&lim->table_lock);
     return found;
-}
-
-/* ---- lists by last change ---- */
-void change_remove(struct change_list *list, struct change *c)
-{
-    if (c->version == 0)
-        return;
-    *(c->newer ? &c->newer->older : &list->newest) = c->older;
-    *(c->older ? &c->older->newer : &list->oldest) = c->newer;
-    c->newer = c->older = NULL;
-    c->version = 0;
-}
-
-void key_touch(struct weir_limits *lim, struct shard *shard, struct limit_key *key)
-{
-    change_touch(lim, &shard->own, &key->change);
-    key->is_tail = false;
-}
-
-void change_touch(struct weir_limits *lim, struct change_list *list, struct change *c)
-{
-    if (c->version > atomic_load_explicit(&lim->told, memory_order_relaxed))
-        return; /* no pass has been here since */
-    change_remove(list, c);
-    c->version = atomic_fetch_add_explicit(&lim->version, 1, memory_order_relaxed) + 1;
-    c->older = list->newest;
-    *(list->newest ? &list->newest->newer : &list->oldest) = c;
-    list->newest = c;
-}
-
-/* ---- keys ---- */
-/* 56 bits: the shard's, by account, and 48 of both names. */
-static uint64_t id_of(uint64_t account, struct weir_str deployment)
-{
-    return (account >> 56 << 48) | (weir_hash64(deployment.ptr, deployment.len, account) & (ID_MASK >> 8));
-}
-
-uint64_t limit_key_id(struct weir_str account, struct weir_str deployment)
-{
-    return id_of(weir_hash64(account.ptr, account.len, 1), deployment);
-}
-
-struct shard *shard_of_id(struct weir_limits *lim, uint64_t id)
-{
-    return &lim->shards[(id >> 48) % SHARDS];
-}
-
-struct limit_key *key_find(struct shard *shard, uint64_t id)
-{
-    struct limit_key *key = shard->n_buckets ? shard->keys[id & (shard->n_buckets - 1)] : NULL;
-
-    while (key && key->id != id)
-        key = key->next;
-    return key;
-}
-
-static bool grow_keys(struct shard *shard)
-{
-    uint32_t n = shard->n_buckets ? shard->n_buckets * 2 : BUCKETS_FIRST;
-    struct limit_key **grown;
-
-    if (shard->n_keys < shard->n_buckets)
-        return true;
-    grown = weir_calloc(n, sizeof *grown);
-    if (!grown)
-        return shard->n_buckets > 0;
-    for (uint32_t b = 0; b < shard->n_buckets; b++)
-        while (shard->keys[b]) {
-            struct limit_key *key = shard->keys[b];
-            shard->keys[b] = key->next;
-            key->next = grown[key->id & (n - 1)];
-            grown[key->id & (n - 1)] = key;
-        }
-    weir_free(shard->keys);
-    shard->keys = grown;
-    shard->n_buckets = n;
-    return true;
-}
-
-struct limit_key *key_make(struct weir_limits *lim, struct shard *shard, uint64_t id, bool is_account,
-                           uint64_t now_ns)
-{
-    if (atomic_load_explicit(&lim->n_keys, memory_order_relaxed) >= lim->opts.keys_max || !grow_keys(shard))
-        return NULL;
-    struct limit_key *key = weir_alloc0(sizeof *key);
-    if (!key)
-        return NULL;
-    key->id = id;
-    key->is_account = is_account;
-    key->n_meters = is_account ? 1 : WEIR_ADAPTIVE;
-    key->n_levels = is_account ? 1 : LEVELS;
-    key->t_ns = key->demand_ns = key->busy_ns = now_ns;
-    key->window_slot = now_ns / WINDOW_SLOT_NS;
-    key->generation = atomic_fetch_add(&lim->generations, 1) + 1;
-    key->tokens_per_byte = 0.25;
-    struct limit_key **bucket = &shard->keys[id & (shard->n_buckets - 1)];
-    key->next = *bucket;
-    *bucket = key;
-    shard->n_keys++;
-    atomic_fetch_add(&lim->n_keys, 1);
-    return key;
-}
-
-void key_forget(struct weir_limits *lim, struct shard *shard, struct limit_key *key)
-{
-    struct limit_key **at = &shard->keys[key->id & (shard->n_buckets - 1)];
-
-    while (*at != key)
-        at = &(*at)->next;
-    *at = key->next;
-    change_remove(&shard->own, &key->change);
-    for (struct reg *reg = key->regs; reg; reg = reg->next)
-        change_remove(&shard->others, &reg->change);
-    free_key(lim, key);
-    shard->n_keys--;
-    atomic_fetch_sub(&lim->n_keys, 1);
-}
-
-/* ---- holds ---- */
-static uint64_t call_hash(const uint8_t call_id[16])
-{
-    return weir_hash64(call_id, 16, 0);
-}
-
-static struct hold *find_hold(struct shard *shard, const uint8_t call_id[16])
-{
-    struct hold *hold =
-        shard->n_hold_buckets ? shard->holds[call_hash(call_id) & (shard->n_hold_buckets - 1)] : NULL;
-
-    while (hold && memcmp(hold->call_id, call_id, 16) != 0)
-        hold = hold->next;
-    return hold;
-}
-
-static bool grow_holds(struct shard *shard)
-{
-    uint32_t n = shard->n_hold_buckets ? shard->n_hold_buckets * 2 : BUCKETS_FIRST;
-    struct hold **grown;
-
-    if (shard->n_holds < shard->n_hold_buckets)
-        return true;
-    grown = weir_calloc(n, sizeof *grown);
-    if (!grown)
-        return shard->n_hold_buckets > 0;
-    for (uint32_t b = 0; b < shard->n_hold_buckets; b++)
-        while (shard->holds[b]) {
-            struct hold *hold = shard->holds[b];
-            uint64_t to = call_hash(hold->call_id) & (n - 1);
-            shard->holds[b] = hold->next;
-            hold->next = grown[to];
-            grown[to] = hold;
-        }
-    weir_free(shard->holds);
-    shard->holds = grown;
-    shard->n_hold_buckets = n;
-    return true;
-}
-
-static void free_hold(struct shard *shard, struct hold *hold)
-{
-    struct hold **at = &shard->holds[call_hash(hold->call_id) & (shard->n_hold_buckets - 1)];
-
-    while (*at != hold)
-        at = &(*at)->next;
-    *at = hold->next;
-    *(hold->sooner ? &hold->sooner->later : &shard->next_expiry) = hold->later;
-    *(hold->later ? &hold->later->sooner : &shard->last_expiry) = hold->sooner;
-    shard->n_holds--;
-    hold->key->n_holds--;
-    hold->account->n_holds--;
-    weir_free(hold);
-}
-
-static struct hold *add_hold(struct shard *shard, const uint8_t call_id[16], uint64_t expires_ns)
-{
-    struct hold *hold = grow_holds(shard) ? weir_alloc0(sizeof *hold) : NULL;
-
-    if (!hold)
-        return NULL;
-    memcpy(hold->call_id, call_id, 16);
-    hold->expires_ns = expires_ns;
-    struct hold **bucket = &shard->holds[call_hash(call_id) & (shard->n_hold_buckets - 1)];
-    hold->next = *bucket;
-    *bucket = hold;
-    hold->sooner = shard->last_expiry;
-    *(shard->last_expiry ? &shard->last_expiry->later : &shard->next_expiry) = hold;
-    shard->last_expiry = hold;
-    shard->n_holds++;
-    return hold;
 }
 
 /* ---- the decision ---- */
@@ -462,7 +259,7 @@ static weir_err decide(struct weir_limits *lim, struct shard *shard, const struc
         shard->stats.unmetered++;
         return WEIR_OK;
     }
-    if (find_hold(shard, ask->call_id)) {
+    if (hold_find(shard, ask->call_id)) {
         shard->stats.duplicate++;
         return WEIR_OK;
     }
@@ -488,7 +285,7 @@ static weir_err decide(struct weir_limits *lim, struct shard *shard, const struc
         ret->over_limit = false;
         return WEIR_OK;
     }
-    struct hold *hold = add_hold(shard, ask->call_id, now_ns + t->hold_ttl_s * 1000000000ull);
+    struct hold *hold = hold_add(shard, ask->call_id, now_ns + t->hold_ttl_s * 1000000000ull);
     if (!hold)
         return WEIR_NOMEM;
     ret->wait_ns = 0;
@@ -511,7 +308,8 @@ weir_err weir_limits_reserve(struct weir_limits *lim, const struct weir_limits_a
                              struct weir_limits_verdict *ret)
 {
     uint64_t account = weir_hash64(ask->account.ptr, ask->account.len, 1);
-    const uint64_t ids[2] = { id_of(account, ask->deployment), id_of(account, (struct weir_str){ "", 0 }) };
+    const uint64_t ids[2] = { limit_key_id_of(account, ask->deployment),
+                              limit_key_id_of(account, (struct weir_str){ "", 0 }) };
     struct shard *shard = shard_of_id(lim, ids[0]);
 
     *ret = (struct weir_limits_verdict){ .admitted = false };
@@ -584,7 +382,7 @@ static void end_hold(struct weir_limits *lim, struct shard *shard, struct hold *
     key_touch(lim, shard, key);
     key_touch(lim, shard, hold->account);
     shard->page_version++; /* a level is on the page, too */
-    free_hold(shard, hold);
+    hold_free(shard, hold);
 }
 
 enum what { STARTED, CHARGE, SETTLE };
@@ -615,7 +413,7 @@ static void on_hold(struct weir_limits *lim, struct weir_str account, const uint
 
     pthread_rwlock_rdlock(&lim->table_lock);
     pthread_mutex_lock(&shard->lock);
-    struct hold *hold = find_hold(shard, call_id);
+    struct hold *hold = hold_find(shard, call_id);
     if (hold) {
         key_advance(hold->key, &lim->table, now_ns);
         key_advance(hold->account, &lim->table, now_ns);

@@ -3,7 +3,9 @@
  *   table.c     the numbers, and the ramp
  *   bucket.c    a key's meters through time: draining, other routers' use, the ramp clock
  *   share.c     this router's slice of what is left
- *   limits.c    shards, holds, the calls
+ *   limits.c    the decision, and what becomes of what was admitted
+ *   keys.c      a shard's keys, and its lists by last change
+ *   holds.c     a shard's reservations
  *   register.c  what routers tell each other of a key, coming in and going out
  *   show.c      for people, and pages for etcd
  *
@@ -27,6 +29,7 @@
 #define WINDOW_SLOT_NS (10 * 1000000000ull)
 #define ORIGINS_MAX 4096
 #define DEMAND_TAU_S 5.0
+#define BUCKETS_FIRST 64 /* of a shard's tables */
 #define WEIR_MS_NS 1000000ull
 #define ROUND_WAIT_NS (200 * WEIR_MS_NS)
 
@@ -178,7 +181,9 @@ void key_cut_slice(struct weir_limits *lim, struct limit_key *key, const struct 
 bool key_may_take_last(struct weir_limits *lim, const struct limit_key *key, uint64_t now_ns);
 bool key_is_owned(struct weir_limits *lim, const struct limit_key *key, uint64_t *ret_owner);
 
-/* limits.c */
+/* keys.c */
+/* Of the hash of an account's name, weir_hash64(.., 1), and a deployment. */
+uint64_t limit_key_id_of(uint64_t account, struct weir_str deployment);
 uint64_t limit_key_id(struct weir_str account, struct weir_str deployment);
 struct shard *shard_of_id(struct weir_limits *lim, uint64_t id);
 struct limit_key *key_find(struct shard *shard, uint64_t id);
@@ -189,6 +194,14 @@ void change_touch(struct weir_limits *lim, struct change_list *list, struct chan
 void key_touch(struct weir_limits *lim, struct shard *shard,
                struct limit_key *key); /* own counters changed */
 void change_remove(struct change_list *list, struct change *change);
+void key_free(struct weir_limits *lim, struct limit_key *key);
+
+/* holds.c */
+struct hold *hold_find(struct shard *shard, const uint8_t call_id[16]);
+struct hold *hold_add(struct shard *shard, const uint8_t call_id[16], uint64_t expires_ns);
+void hold_free(struct shard *shard, struct hold *hold);
+
+/* limits.c */
 bool is_shedding(struct weir_limits *lim, uint64_t deployment);
 
 /* register.c, for router/mesh */
@@ -206,7 +219,7 @@ struct reg_news { /* one register as it travels */
     double clock_s[WEIR_ADAPTIVE],
         limit_s[WEIR_ADAPTIVE]; /* has_clock: the sender owns them; limit a second */
 };
-/* `from_live`: the origin is in the mesh's view. False: nothing new in it. */
+/* Takes in what a router told. False: nothing new in it. */
 bool register_apply(struct weir_limits *lim, uint64_t origin, const struct reg_news *news, uint64_t now_ns);
 /* A pass over what changed after version `after` and not after `until`, which goes on where it was stopped. */
 struct register_walk {

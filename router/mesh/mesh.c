@@ -121,28 +121,19 @@ static void set_members(struct weir_mesh *mesh, const uint64_t *ids, uint32_t n,
 }
 
 /* ---- telling ---- */
-static bool tell_own(void *ctx, const struct reg_news *news)
-{
-    struct weir_mesh *mesh = ctx;
-    struct reg_news mine = *news;
-
-    mine.seq = mesh->seq;
-    return frame_add(&mesh->frame, mesh->self, &mine);
-}
-
-/* `origin_ms` of own registers is the tick's: one section. */
 struct own_ctx {
     struct weir_mesh *mesh;
-    uint64_t origin_ms;
+    uint64_t origin_ms; /* the tick's, for all: one section */
 };
 
-static bool tell_own_at(void *arg, const struct reg_news *news)
+static bool tell_own(void *arg, const struct reg_news *news)
 {
     struct own_ctx *ctx = arg;
     struct reg_news mine = *news;
 
+    mine.seq = ctx->mesh->seq;
     mine.origin_ms = ctx->origin_ms;
-    return tell_own(ctx->mesh, &mine);
+    return frame_add(&ctx->mesh->frame, ctx->mesh->self, &mine);
 }
 
 static bool tell_other(void *arg, uint64_t origin, const struct reg_news *news)
@@ -160,7 +151,7 @@ static struct weir_str make_frame(struct weir_mesh *mesh, struct register_walk *
     bool full = walk->full;
 
     frame_begin(&mesh->frame, mesh->round, walk->full, max);
-    if (registers_walk_own(mesh->opts.limits, walk, now_ns, tell_own_at, &ctx))
+    if (registers_walk_own(mesh->opts.limits, walk, now_ns, tell_own, &ctx))
         *walk = (struct register_walk){ .after = until };
     if (pass_on && !full) /* registers of a full frame have levels, and others' are not known */
         registers_each_other(mesh->opts.limits, after, until, tell_other, mesh);

@@ -137,7 +137,7 @@ bool check_converged(struct sim *s)
 
 static void compare_with_central(struct sim *s)
 {
-    double minutes = s->opts.minutes, excess_all = 0, allowed_all = 0;
+    double minutes = s->opts.minutes;
     uint64_t admitted = 0, central = 0, missing = 0;
     struct sim_report *r = s->report;
 
@@ -151,8 +151,6 @@ static void compare_with_central(struct sim *s)
             double allowed = a->numbers.start[m] * minutes,
                    excess = (double)a->used[m] - (double)a->central_used[m];
             double share = excess / allowed;
-            excess_all += excess > 0 ? excess : 0;
-            allowed_all += allowed;
             if (share > r->over_admission)
                 r->over_admission = share;
             if (-share > r->under_admission)
@@ -162,7 +160,6 @@ static void compare_with_central(struct sim *s)
     r->admitted = admitted;
     r->central_admitted = central;
     r->false_refusals = central ? (double)missing / (double)central : 0;
-    r->peak_excess = allowed_all > 0 ? excess_all / allowed_all : 0;
 }
 
 void check_end(struct sim *s)

@@ -59,7 +59,6 @@ struct sim_report {
         over_admission; /* tokens admitted beyond the central limiter's, of what the limit allowed: the worst meter */
     double under_admission; /* the same the other way */
     double false_refusals;  /* requests that should have passed and did not, net, of those that should pass */
-    double peak_excess; /* the most that one account was ahead of the central limiter, of a minute's limit */
     double bytes_s, bytes_a_register; /* of one router; of what was sent, headers included */
     uint64_t registers_sent, frames_sent;
     double converge_ms; /* after the last change until all routers knew all; the worst seen */
