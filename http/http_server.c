@@ -326,11 +326,9 @@ weir_err weir_http_server_open(const struct weir_http_opts *opts, const struct w
     server->opts = *opts;
     server->hooks = *hooks;
     set_defaults(&server->opts);
-    if (opts->tls_cert) {
-        rc = http_tls_open(opts, &server->tls, why);
-        if (rc != WEIR_OK)
-            goto fail;
-    }
+    rc = http_tls_open(opts, &server->tls, why);
+    if (rc != WEIR_OK)
+        goto fail;
     register_metrics(server);
     rc = http_listen_open(opts->listen, n_loops, fds, &server->port, why);
     if (rc != WEIR_OK)

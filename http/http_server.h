@@ -58,7 +58,7 @@ struct weir_http_opts {
     uint32_t stall_ms;  /* no progress while the client owes us reading [30000] */
     uint32_t tls_ms;    /* TLS handshake [10000] */
     uint32_t linger_ms; /* for a refused client to take our answer before the reset [2000] */
-    /* TLS 1.2 and up when tls_cert is given: PEM files. */
+    /* TLS 1.2 and up when tls_cert is given: PEM files. WEIR_INVALID: one of the others without it. */
     const char *tls_cert; /* chain, leaf first */
     const char *tls_key;
     const char *tls_client_ca; /* clients must show a certificate of this CA; NULL = none is asked for */

@@ -34,6 +34,13 @@ static weir_err tls_fail(struct weir_why *why, const char *param, const char *fi
 weir_err http_tls_open(const struct weir_http_opts *opts, SSL_CTX **ret, struct weir_why *why)
 {
     weir_err rc = WEIR_OK;
+    *ret = NULL;
+    if (!opts->tls_cert && !opts->tls_key && !opts->tls_client_ca)
+        return WEIR_OK;
+    /* Whoever asks for a client's certificate must not get a plaintext port that lets everybody in. */
+    if (!opts->tls_cert)
+        return weir_fail_param(why, "tls_cert", WEIR_INVALID, "listener %s: %s is given without tls_cert",
+                               opts->name ? opts->name : "", opts->tls_key ? "tls_key" : "tls_client_ca");
     if (!opts->tls_key)
         return weir_fail_param(why, "tls_key", WEIR_INVALID, "tls_cert is given without tls_key");
     ERR_clear_error();

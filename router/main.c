@@ -140,6 +140,8 @@ static weir_err open_limits(struct router *r, struct weir_why *why)
         .source = WEIR_DISCOVERY_OPTS(&r->conf, NULL, NULL),
     };
 
+    if (!gossip.tls.ca_file != !gossip.tls.cert_file) /* gRPC would let in whoever comes */
+        return weir_fail(why, WEIR_INVALID, "mesh_tls_ca, mesh_tls_cert and mesh_tls_key go together");
     if (strcmp(r->conf.limit_policy, "refuse") != 0 && strcmp(r->conf.limit_policy, "deprioritize") != 0)
         return weir_fail(why, WEIR_INVALID, "limit_policy: refuse or deprioritize");
     if (strcmp(r->conf.limit_header_unit, "second") != 0 && strcmp(r->conf.limit_header_unit, "minute") != 0)

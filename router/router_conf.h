@@ -13,11 +13,12 @@
       "who shows it may use the admin API; better given in the environment")                                 \
     X(STR, admin_tls_cert, "", 0, 1023, "PEM file", "certificate of the admin listener; empty = plaintext")  \
     X(STR, admin_tls_key, "", 0, 1023, "PEM file", "its key")                                                \
-    X(STR, admin_tls_ca, "", 0, 1023, "PEM file", "admin clients must show a certificate signed by it")      \
+    X(STR, admin_tls_ca, "", 0, 1023, "PEM file",                                                            \
+      "admin clients must show a certificate it signed; needs a cert")                                       \
     X(STR, mesh_listen, "127.0.0.1:0", 1, 255, "host:port", "for the other routers; private")                \
     X(STR, advertise_mesh, "", 0, 255, "host:port", "mesh address told to others; empty = as bound")         \
     X(U32, mesh_interval_ms, "200", 10, 10000, "ms", "between two rounds of telling the other routers")      \
-    X(STR, mesh_tls_ca, "", 0, 1023, "PEM file", "who signs the routers' certificates; empty = plaintext")   \
+    X(STR, mesh_tls_ca, "", 0, 1023, "PEM file", "who signs the routers' certificates; needs the next two")  \
     X(STR, mesh_tls_cert, "", 0, 1023, "PEM file", "our certificate for routers")                            \
     X(STR, mesh_tls_key, "", 0, 1023, "PEM file", "its key")                                                 \
     X(BOOL, limits, "true", 0, 0, "", "enforce accounts' limits")                                            \

@@ -342,6 +342,7 @@ static void test_bad_files_are_named(void **state)
         { "/nowhere", key, NULL, "tls_cert" }, { key, key, NULL, "tls_cert" },
         { cert, NULL, NULL, "tls_key" },       { cert, "/nowhere", NULL, "tls_key" },
         { cert, other_key, NULL, "tls_key" },  { cert, key, "/nowhere", "tls_client_ca" },
+        { NULL, key, NULL, "tls_cert" },       { NULL, NULL, cert, "tls_cert" }, /* not a plaintext port */
     };
     (void)state;
     assert_int_equal(weir_loop_open(0, &loop, NULL), WEIR_OK);
