@@ -25,6 +25,8 @@ double key_holds(const struct limit_key *key, int i)
 
 double key_demand(const struct limit_key *key, uint64_t now_ns)
 {
+    if (now_ns <= key->demand_ns)
+        return key->demand;
     double dt = (double)(now_ns - key->demand_ns) * NS / DEMAND_TAU_S;
     return dt < 0.01 ? key->demand * (1 - dt)
                      : key->demand * exp(-dt); /* most often the first, which is cheap */

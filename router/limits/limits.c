@@ -34,6 +34,7 @@ weir_err weir_limits_open(const struct weir_limits_opts *opts, uint64_t now_ns, 
     atomic_store(&lim->n_live, 1);
     pthread_rwlock_init(&lim->table_lock, NULL);
     pthread_mutex_init(&lim->origins_lock, NULL);
+    pthread_mutex_init(&lim->shedding_lock, NULL);
     for (int i = 0; i < SHARDS; i++)
         pthread_mutex_init(&lim->shards[i].lock, NULL);
     *ret = lim;
@@ -58,6 +59,7 @@ void weir_limits_close(struct weir_limits *lim)
         weir_free(shard->holds);
         pthread_mutex_destroy(&shard->lock);
     }
+    pthread_mutex_destroy(&lim->shedding_lock);
     pthread_mutex_destroy(&lim->origins_lock);
     pthread_rwlock_destroy(&lim->table_lock);
     weir_free(lim);
@@ -83,30 +85,27 @@ void weir_limits_set_shedding(struct weir_limits *lim, struct weir_str deploymen
     uint64_t hash = weir_hash64(deployment.ptr, deployment.len, 0);
     uint32_t n, i;
 
-    pthread_rwlock_wrlock(&lim->table_lock);
+    pthread_mutex_lock(&lim->shedding_lock);
     n = atomic_load(&lim->n_shedding);
-    for (i = 0; i < n && lim->shedding[i] != hash; i++)
+    for (i = 0; i < n && atomic_load(&lim->shedding[i]) != hash; i++)
         ;
-    if (shedding && i == n && n < sizeof lim->shedding / sizeof *lim->shedding) {
-        lim->shedding[n] = hash;
+    if (shedding && i == n && n < SHEDDING_MAX) {
+        atomic_store(&lim->shedding[n], hash);
         atomic_store(&lim->n_shedding, n + 1);
     } else if (!shedding && i < n) {
-        lim->shedding[i] = lim->shedding[n - 1];
+        atomic_store(&lim->shedding[i], atomic_load(&lim->shedding[n - 1]));
         atomic_store(&lim->n_shedding, n - 1);
     }
-    pthread_rwlock_unlock(&lim->table_lock);
+    pthread_mutex_unlock(&lim->shedding_lock);
 }
 
 bool is_shedding(struct weir_limits *lim, uint64_t deployment)
 {
+    uint32_t n = atomic_load(&lim->n_shedding);
     bool found = false;
 
-    if (atomic_load_explicit(&lim->n_shedding, memory_order_relaxed) == 0)
-        return false;
-    pthread_rwlock_rdlock(&lim->table_lock);
-    for (uint32_t i = 0; i < atomic_load(&lim->n_shedding); i++)
-        found = found || lim->shedding[i] == deployment;
-    pthread_rwlock_unlock(&lim->table_lock);
+    for (uint32_t i = 0; i < n; i++)
+        found = found || atomic_load(&lim->shedding[i]) == deployment;
     return found;
 }
 
@@ -141,7 +140,8 @@ static void note_demand(struct limit_key *key, const double estimates[LEVELS], u
         key->mean[i] += (estimates[i] - key->mean[i]) * (key->mean[i] > 0 ? ESTIMATE_WEIGHT : 1);
     }
     key->demand = key_demand(key, now_ns) + all / DEMAND_TAU_S;
-    key->demand_ns = now_ns;
+    if (now_ns > key->demand_ns)
+        key->demand_ns = now_ns;
 }
 
 /* Until the level has room for it, given no other traffic. */

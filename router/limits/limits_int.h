@@ -28,6 +28,7 @@
 #define WINDOW_SLOTS 7 /* the last minute, and the one that is being filled */
 #define WINDOW_SLOT_NS (10 * 1000000000ull)
 #define ORIGINS_MAX 4096
+#define SHEDDING_MAX 64
 #define DEMAND_TAU_S 5.0
 #define BUCKETS_FIRST 64 /* of a shard's tables */
 #define WEIR_MS_NS 1000000ull
@@ -150,8 +151,10 @@ struct weir_limits {
     uint32_t n_origins;
     uint64_t view;
     uint32_t sweep_at;
+    pthread_mutex_t
+        shedding_lock; /* of writers; clocks read without it, and may miss what is just being moved */
     atomic_uint n_shedding;
-    uint64_t shedding[64]; /* hashes of deployments; under table_lock */
+    atomic_uint_fast64_t shedding[SHEDDING_MAX]; /* hashes of deployments */
 };
 
 /* table.c */
@@ -171,6 +174,7 @@ double key_used_last_minute(const struct limit_key *key, int i);
 double key_holds(const struct limit_key *key, int i);
 void key_sum_registers(struct weir_limits *lim, struct limit_key *key);
 void key_run_clock(struct limit_key *key, const struct weir_limit_table *t, double dt_s, bool shedding);
+/* Callers' clocks differ by a loop's turn: one that is behind the last request's decays nothing. */
 double key_demand(const struct limit_key *key, uint64_t now_ns);
 
 /* share.c */

@@ -6,7 +6,8 @@
  *
  *   [S1] Routers with the same view give away the remainder once at most: shares add up to 1, a lot has one winner.
  *   [S2] Rounds are counted, not timed: the mesh's routers agree on the number but for the time a frame takes. The first round of
- *        a lot is nobody's, so that those who are one behind do not draw twice. *   [S3] A key that was quiet gives each router an equal part, which lasts until all can have heard of each other's demand.
+ *        a lot is nobody's, so that those who are one behind do not draw twice.
+ *   [S3] A key that was quiet gives each router an equal part, which lasts until all can have heard of each other's demand.
  */
 #include <math.h>
 

@@ -28,6 +28,12 @@ static void show_meters(struct limit_key *key, const struct weir_limit_table *t,
     }
 }
 
+/* What happened last may have a clock that is a little ahead of the asker's. */
+static uint64_t since(uint64_t then_ns, uint64_t now_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
 static void show_parts(struct weir_limits *lim, const struct limit_key *key, uint64_t now_ns,
                        struct weir_limits_view *ret, struct weir_limits_part *parts, int parts_max)
 {
@@ -43,7 +49,7 @@ static void show_parts(struct weir_limits *lim, const struct limit_key *key, uin
         struct weir_limits_part *p = &parts[ret->n_parts++];
         const struct origin *o = &lim->origins[reg->origin];
         *p = (struct weir_limits_part){
-            .router = o->id, .demand = reg->demand, .silent_ns = now_ns - o->heard_ns, .gone = !o->live
+            .router = o->id, .demand = reg->demand, .silent_ns = since(o->heard_ns, now_ns), .gone = !o->live
         };
         memcpy(p->used, reg->used, sizeof p->used);
         memcpy(p->held, reg->held, sizeof p->held);
@@ -69,29 +75,34 @@ void weir_limits_show(struct weir_limits *lim, struct weir_str account, struct w
         show_parts(lim, key, now_ns, ret, parts, parts_max);
         if (key->refusal_ns) {
             ret->last_refusal = key->refusal;
-            ret->last_refusal_ago_ns = now_ns - key->refusal_ns;
+            ret->last_refusal_ago_ns = since(key->refusal_ns, now_ns);
         }
     }
     pthread_mutex_unlock(&shard->lock);
     pthread_rwlock_unlock(&lim->table_lock);
 }
 
+/* Without a walk over the keys: this is asked for at every tick. */
 static uint64_t bytes_of(const struct shard *shard)
 {
-    uint64_t n_regs = 0;
-
-    for (uint32_t b = 0; b < shard->n_buckets; b++)
-        for (const struct limit_key *key = shard->keys[b]; key; key = key->next)
-            for (const struct reg *reg = key->regs; reg; reg = reg->next)
-                n_regs++;
     return shard->n_buckets * sizeof(void *) + shard->n_hold_buckets * sizeof(void *) +
-           shard->n_keys * sizeof(struct limit_key) + shard->n_holds * sizeof(struct hold) +
-           n_regs * sizeof(struct reg);
+           shard->n_keys * sizeof(struct limit_key) + shard->n_holds * sizeof(struct hold);
+}
+
+static uint64_t bytes_of_registers(struct weir_limits *lim)
+{
+    uint64_t n = 0;
+
+    pthread_mutex_lock(&lim->origins_lock);
+    for (uint32_t i = 0; i < lim->n_origins; i++)
+        n += atomic_load_explicit(&lim->origins[i].n_regs, memory_order_relaxed);
+    pthread_mutex_unlock(&lim->origins_lock);
+    return n * sizeof(struct reg);
 }
 
 void weir_limits_stats(struct weir_limits *lim, struct weir_limits_stats *ret)
 {
-    *ret = (struct weir_limits_stats){ .bytes = sizeof *lim };
+    *ret = (struct weir_limits_stats){ .bytes = sizeof *lim + bytes_of_registers(lim) };
     for (int i = 0; i < SHARDS; i++) {
         struct shard *shard = &lim->shards[i];
         pthread_mutex_lock(&shard->lock);

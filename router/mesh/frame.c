@@ -67,6 +67,7 @@ static void close_section(struct frame_writer *w)
     add_u64(&w->out, w->origin_ms);
     add_u64(&w->out, w->n);
     weir_buf_add(&w->out, weir_buf_ptr(&w->body), weir_buf_len(&w->body));
+    w->out.failed |= w->body.failed; /* clear would forget it, and the section's count be wrong */
     weir_buf_clear(&w->body);
     w->n = 0;
 }
@@ -140,8 +141,7 @@ bool frame_add(struct frame_writer *w, uint64_t origin, const struct reg_news *n
 struct weir_str frame_end(struct frame_writer *w)
 {
     close_section(w);
-    return (struct weir_str){ weir_buf_ptr(&w->out),
-                              w->out.failed || w->body.failed ? 0 : weir_buf_len(&w->out) };
+    return (struct weir_str){ weir_buf_ptr(&w->out), w->out.failed ? 0 : weir_buf_len(&w->out) };
 }
 
 /* ---- reading ---- */

@@ -17,7 +17,6 @@ struct frame_writer {
     struct weir_buf out;
     size_t max; /* bytes of the frame */
     bool full;
-    size_t section; /* where the open section begins; SIZE_MAX: none is */
     uint64_t origin, seq, origin_ms;
     struct weir_buf body; /* its registers */
     uint32_t n, n_all;
@@ -28,6 +27,7 @@ void frame_release(struct frame_writer *w);
 void frame_begin(struct frame_writer *w, uint64_t round, bool full, size_t max);
 /* False: it has no room, and is not in. */
 bool frame_add(struct frame_writer *w, uint64_t origin, const struct reg_news *news);
+/* Empty: there was no memory for it; a frame without registers is not. */
 struct weir_str frame_end(struct frame_writer *w);
 
 struct frame_reader {

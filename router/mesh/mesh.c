@@ -30,7 +30,7 @@ struct weir_mesh {
     uint64_t self;
     pthread_mutex_t lock; /* peers, round, stats */
     struct peer *peers;   /* sorted by id */
-    uint32_t n_peers, cap_peers;
+    uint32_t n_peers;
     uint64_t round, seq, random;
     uint64_t hot[HOT_ROUNDS]; /* versions at the last rounds */
     uint64_t before[2];       /* at the tick before, and the one before that */
@@ -147,15 +147,16 @@ static struct weir_str make_frame(struct weir_mesh *mesh, struct register_walk *
                                   bool pass_on, uint64_t now_ns)
 {
     struct own_ctx ctx = { mesh, now_ns / 1000000 };
-    uint64_t after = walk->after, until = walk->until;
-    bool full = walk->full;
+    const struct register_walk before = *walk;
 
-    frame_begin(&mesh->frame, mesh->round, walk->full, max);
+    frame_begin(&mesh->frame, mesh->round, before.full, max);
     if (registers_walk_own(mesh->opts.limits, walk, now_ns, tell_own, &ctx))
-        *walk = (struct register_walk){ .after = until };
-    if (pass_on && !full) /* registers of a full frame have levels, and others' are not known */
-        registers_each_other(mesh->opts.limits, after, until, tell_other, mesh);
+        *walk = (struct register_walk){ .after = before.until };
+    if (pass_on && !before.full) /* registers of a full frame have levels, and others' are not known */
+        registers_each_other(mesh->opts.limits, before.after, before.until, tell_other, mesh);
     struct weir_str bytes = frame_end(&mesh->frame);
+    if (bytes.len == 0) /* no memory: it is all told again */
+        *walk = before;
     return mesh->frame.n_all > 0 ? bytes : (struct weir_str){ "", 0 };
 }
 
@@ -232,9 +233,11 @@ void weir_mesh_tick(struct weir_mesh *mesh, uint64_t now_ns, const uint64_t *pee
     struct round round = { .max = n_told ? mesh->opts.bytes_s * mesh->opts.interval_ms / 1000 / n_told : 0 };
     round.max = round.max < FRAME_MIN ? FRAME_MIN : round.max;
     round.max = round.max > WEIR_MESH_FRAME_BYTES_MAX ? WEIR_MESH_FRAME_BYTES_MAX : round.max;
-    if (epidemic && mesh->round % FULL_ROUNDS == mesh->self % FULL_ROUNDS)
+    if (mesh->n_peers != n) /* there was no memory for them: nobody is told */
+        n_told = 0;
+    if (epidemic && n_told && mesh->round % FULL_ROUNDS == mesh->self % FULL_ROUNDS)
         mesh->peers[draw(mesh) % n].joined = true;
-    for (uint32_t k = 0; k < n_told && mesh->n_peers == n; k++)
+    for (uint32_t k = 0; k < n_told; k++)
         tell(mesh, epidemic ? (uint32_t)(draw(mesh) % n) : k, &round, epidemic, now_ns, send, ctx);
     mesh->hot[mesh->round % HOT_ROUNDS] = limits_version(mesh->opts.limits);
     pthread_mutex_unlock(&mesh->lock);

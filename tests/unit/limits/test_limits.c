@@ -394,6 +394,44 @@ static void test_ramp_stops_at_its_bound_and_while_shedding(void **state)
     weir_limits_close(lim);
 }
 
+/* Loops' clocks are as old as their turns: a request that comes with the older one adds to the demand, and takes no
+ * time back. */
+static void test_a_clock_that_is_behind_forgets_no_demand(void **state)
+{
+    struct weir_limits *lim = open_limits();
+    struct weir_limits_view view;
+    struct weir_limits_part part;
+    uint64_t now = START + S;
+    uint8_t id[16];
+
+    (void)state;
+    assert_true(ask(lim, 100, now, id));
+    weir_limits_show(lim, weir_str("acme"), weir_str("llama"), now, &view, &part, 1);
+    double once = part.demand;
+    assert_true(once > 0);
+    assert_true(ask(lim, 100, now - S / 1000, id));
+    weir_limits_show(lim, weir_str("acme"), weir_str("llama"), now - S / 1000, &view, &part, 1);
+    assert_true(part.demand > 1.9 * once);
+    weir_limits_show(lim, weir_str("acme"), weir_str("llama"), now, &view, &part, 1);
+    assert_true(part.demand > 1.9 * once);
+    weir_limits_close(lim);
+}
+
+/* Whoever looks with a clock that is a little behind sees a refusal of this moment, not one of centuries ago. */
+static void test_a_refusal_is_never_in_the_future(void **state)
+{
+    struct weir_limits *lim = open_limits();
+    struct weir_limits_view view;
+    uint8_t id[16];
+
+    (void)state;
+    assert_true(ask(lim, 1000, START, id));
+    assert_false(ask(lim, 1000, START, id));
+    weir_limits_show(lim, weir_str("acme"), weir_str("llama"), START - 1, &view, NULL, 0);
+    assert_int_equal(view.last_refusal_ago_ns, 0);
+    weir_limits_close(lim);
+}
+
 static void test_table(void **state)
 {
     struct weir_limits *lim = open_limits();
@@ -542,6 +580,8 @@ int main(void)
         cmocka_unit_test(test_legacy_admits_and_says_so),
         cmocka_unit_test(test_ramp),
         cmocka_unit_test(test_ramp_stops_at_its_bound_and_while_shedding),
+        cmocka_unit_test(test_a_clock_that_is_behind_forgets_no_demand),
+        cmocka_unit_test(test_a_refusal_is_never_in_the_future),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_keys_at_rest_are_forgotten),
         cmocka_unit_test(test_beyond_the_bound_nothing_is_metered),

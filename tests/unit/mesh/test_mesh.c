@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "base/hash.h"
+#include "base/mem.h"
 #include "router/limits/limits_int.h"
 #include "router/mesh/mesh.h"
 
@@ -379,6 +380,32 @@ static void test_epidemic(void **state)
     rig_close(rig);
 }
 
+/* A tick that lacks memory, wherever it does, tells less, and the next one tells it. */
+static void test_no_memory_loses_no_news(void **state)
+{
+    (void)state;
+    for (uint32_t direct_max = 1; direct_max <= 32; direct_max += 31)
+        for (long n = 0; n < 8; n++) {
+            struct rig *rig = rig_open(0);
+            rig->direct_max = direct_max;
+            for (rig->n = 0; rig->n < 4; rig->n++)
+                node_open(rig, rig->n, rig->n + 1, 0);
+            assert_true(use(rig, 0, "acme", 10, 20, true));
+            for (int k = 0; k < 25; k++) { /* the one in which an epidemic mesh tells all is among them */
+                weir_test_alloc_budget(n);
+                tick(rig, 0);
+                weir_test_alloc_budget(-1);
+            }
+            for (uint32_t k = 0; k < rig->n_frames; k++)
+                deliver(rig, k);
+            for (int k = 0; k < 25; k++)
+                round_all(rig);
+            for (uint32_t i = 1; i < 4; i++)
+                assert_true(show(rig, i, "acme", NULL).found);
+            rig_close(rig);
+        }
+}
+
 /* Routers start anew more often than there are places for them: what the dead have told makes room. */
 static void test_many_incarnations(void **state)
 {
@@ -442,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_gone),
         cmocka_unit_test(test_epidemic),
+        cmocka_unit_test(test_no_memory_loses_no_news),
         cmocka_unit_test(test_many_incarnations),
         cmocka_unit_test(test_malformed_changes_nothing),
     };
