@@ -1,8 +1,4 @@
-/* gossip.h - the limits' link to the world: router/mesh told over exchange.h at every tick, and snapshots in etcd.
- *
- * Pages of the keys that this router owns are written to <prefix less its slash>-limits/<page>/<router> when they changed,
- * a few a second, each naming the revision it replaces; outside the prefix that every router watches. They are read at
- * start and when a router leaves. With a static file as discovery nothing is kept. */
+/* gossip.h - the limits' link to the world: router/mesh told over exchange.h at every tick, and pages in etcd (pages.h). */
 #ifndef WEIR_ROUTER_EXCHANGE_GOSSIP_H
 #define WEIR_ROUTER_EXCHANGE_GOSSIP_H
 
@@ -19,7 +15,7 @@ struct weir_gossip_opts {
     const char *prefix, *listen;
     struct weir_rpc_tls tls;
     uint32_t interval_ms;
-    struct weir_discovery_opts source; /* its strings are borrowed */
+    struct weir_discovery_opts source; /* of the pages; its strings are borrowed */
 };
 
 WEIR_MUST_CHECK weir_err weir_gossip_open(const struct weir_gossip_opts *opts, struct weir_gossip **ret,

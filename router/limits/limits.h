@@ -163,8 +163,10 @@ uint64_t weir_limits_page_version(struct weir_limits *lim, uint32_t page);
 /* JSON; wall_ms is written with it. WEIR_NOMEM. */
 WEIR_MUST_CHECK weir_err weir_limits_page_write(struct weir_limits *lim, uint32_t page, uint64_t now_ns,
                                                 uint64_t wall_ms, struct weir_buf *out);
-/* At start or takeover: levels have drained since; clocks stand. What this router knows better is left. WEIR_CORRUPT. */
+/* At start or takeover: levels have drained since; clocks stand. What this router knows better is left. When it was
+ * written, on the writer's wall clock, is in *ret_written_ms, which may be NULL. WEIR_CORRUPT. */
 WEIR_MUST_CHECK weir_err weir_limits_page_read(struct weir_limits *lim, struct weir_str json, uint64_t now_ns,
-                                               uint64_t wall_ms, struct weir_why *why);
+                                               uint64_t wall_ms, uint64_t *ret_written_ms,
+                                               struct weir_why *why);
 
 #endif

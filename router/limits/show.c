@@ -223,7 +223,7 @@ static void take_key(struct weir_limits *lim, const struct page_key *p, double a
 }
 
 weir_err weir_limits_page_read(struct weir_limits *lim, struct weir_str json, uint64_t now_ns,
-                               uint64_t wall_ms, struct weir_why *why)
+                               uint64_t wall_ms, uint64_t *ret_written_ms, struct weir_why *why)
 {
     struct weir_str name;
     struct weir_json j;
@@ -245,5 +245,9 @@ weir_err weir_limits_page_read(struct weir_limits *lim, struct weir_str json, ui
             weir_json_skip(&j);
         }
     }
-    return weir_json_end(&j, why) == WEIR_OK ? WEIR_OK : WEIR_CORRUPT;
+    if (weir_json_end(&j, why) != WEIR_OK)
+        return WEIR_CORRUPT;
+    if (ret_written_ms)
+        *ret_written_ms = then_ms;
+    return WEIR_OK;
 }

@@ -514,6 +514,7 @@ static void test_pages(void **state)
     struct weir_limits_account grows = small;
     uint64_t now = START;
     struct weir_limits_view before, after;
+    uint64_t written_ms = 0;
     struct weir_why why;
 
     (void)state;
@@ -530,8 +531,9 @@ static void test_pages(void **state)
         weir_buf_init(&out, 0);
         assert_int_equal(weir_limits_page_write(lim, page, now, 1000000, &out), WEIR_OK);
         struct weir_str json = { weir_buf_ptr(&out), weir_buf_len(&out) };
-        assert_int_equal(weir_limits_page_read(again, json, now, 1000000 + 2000, &why),
+        assert_int_equal(weir_limits_page_read(again, json, now, 1000000 + 2000, &written_ms, &why),
                          WEIR_OK); /* two seconds later */
+        assert_int_equal(written_ms, 1000000);
         weir_buf_release(&out);
     }
     assert_true(ask_n(again, &grows, 1, 1, now, &verdict, id));
@@ -556,7 +558,7 @@ static void test_bad_pages_are_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(weir_limits_page_read(lim, weir_str(bad[i]), START, 1, &why), WEIR_CORRUPT);
+        assert_int_equal(weir_limits_page_read(lim, weir_str(bad[i]), START, 1, NULL, &why), WEIR_CORRUPT);
     weir_limits_stats(lim, &stats);
     assert_int_equal(stats.keys, 0);
     weir_limits_close(lim);
