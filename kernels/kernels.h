@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define WEIR_BACKEND_ABI 2 /* of this table; a plug-in of another one is refused */
+#define WEIR_BACKEND_ABI 3 /* of this table; a plug-in of another one is refused */
 #define WEIR_KV_BLOCK 16   /* tokens in a KV page */
 #define WEIR_HEAD_MAX 1024 /* numbers in a head */
 #define WEIR_EXPERTS_MAX 256

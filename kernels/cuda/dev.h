@@ -34,10 +34,12 @@ WEIR_MUST_CHECK weir_err dev_open(uint32_t index, struct dev **ret, struct weir_
 void dev_close(struct dev *d); /* takes NULL */
 const struct dev_info *dev_about(const struct dev *d);
 uint32_t dev_index(const struct dev *d);
+void dev_use(uint32_t index); /* makes it the calling thread's */
 struct dev_stream *dev_stream(struct dev *d);
 
-void *dev_alloc(struct dev *d, size_t bytes);      /* 256-byte aligned; NULL: no memory */
-void dev_free(struct dev *d, void *ptr);           /* waits for the device; takes NULL */
+void *dev_alloc(struct dev *d, size_t bytes); /* 256-byte aligned; NULL: no memory */
+/* Waits for the device; takes NULL. After a wait that was given up what the device may still use is left to it. */
+void dev_free(struct dev *d, void *ptr);
 void *dev_host_alloc(struct dev *d, size_t bytes); /* of the host, where copies need no detour */
 void dev_host_free(struct dev *d, void *ptr);
 

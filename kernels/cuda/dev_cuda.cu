@@ -122,7 +122,8 @@ void dev_close(struct dev *d)
         plan_clear(&d->plans[i]);
     if (d->blas)
         cublasLtDestroy(d->blas);
-    cudaFree(d->blas_work);
+    if (!d->gave_up)
+        cudaFree(d->blas_work);
     for (int i = 0; i < DEV_MARKS; i++)
         if (d->marks[i])
             cudaEventDestroy(d->marks[i]);
@@ -142,12 +143,19 @@ uint32_t dev_index(const struct dev *d)
     return d->index;
 }
 
+void dev_use(uint32_t index)
+{
+    cudaSetDevice((int)index);
+}
+
 struct dev_stream *dev_stream(struct dev *d)
 {
     return (struct dev_stream *)d->stream;
 }
 
 /* ---- memory ---- */
+static void wait_for(struct dev *d, cudaEvent_t event);
+
 void *dev_alloc(struct dev *d, size_t bytes)
 {
     void *ptr = nullptr;
@@ -164,8 +172,9 @@ void dev_free(struct dev *d, void *ptr)
 {
     if (!ptr)
         return;
-    note(d, cudaStreamSynchronize(d->stream));
-    note(d, cudaFree(ptr));
+    wait_for(d, nullptr);
+    if (!d->gave_up) /* else cudaFree() would wait for what hangs */
+        note(d, cudaFree(ptr));
 }
 
 void *dev_host_alloc(struct dev *, size_t bytes)
@@ -181,7 +190,7 @@ void *dev_host_alloc(struct dev *, size_t bytes)
 
 void dev_host_free(struct dev *d, void *ptr)
 {
-    if (ptr)
+    if (ptr && !d->gave_up)
         note(d, cudaFreeHost(ptr));
 }
 

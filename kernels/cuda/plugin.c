@@ -7,7 +7,7 @@
 #include "kernels/cpu/cpu_int.h"
 #include "kernels/cuda/plugin.h"
 
-static const struct weir_plugin_host host = { group_size, group_broken, weir_half_to_f32 };
+static const struct weir_plugin_host host = { group_size, group_broken, weir_group_break, weir_half_to_f32 };
 
 const struct weir_plugin_host *weir_plugin_host(void)
 {

@@ -16,6 +16,7 @@ extern "C" {
 struct weir_plugin_host {
     uint32_t (*group_size)(const struct weir_group *group); /* 1 for NULL */
     bool (*group_broken)(const struct weir_group *group);
+    void (*group_break)(struct weir_group *group);
     float (*half_to_f32)(uint16_t half, enum weir_dtype dtype);
 };
 

@@ -50,6 +50,10 @@ uint32_t dev_index(const struct dev *d)
     return d->index;
 }
 
+void dev_use(uint32_t)
+{
+}
+
 struct dev_stream *dev_stream(struct dev *)
 {
     return nullptr;
