@@ -36,18 +36,32 @@ static inline struct prepared prepared_of(const void *memory, const struct weir_
     return (struct prepared){ memory, high, high + PREPARE_TOKENS * row_bytes(m) };
 }
 
-/* A panel's row of one token. */
-static inline void finish(float *out, __m512i high, __m512i low, const struct weir_matrix *m, uint32_t panel,
-                          float scale)
+/* What the rows of a panel have in common. */
+struct finish {
+    __m512i offset; /* 128 * sum w */
+    __m512 scales;
+    __mmask16 mask; /* rows that there are */
+};
+
+static inline struct finish finish_of(const struct weir_matrix *m, uint32_t panel)
 {
     uint32_t left = m->n_out - panel * PANEL;
-    __mmask16 mask = (__mmask16)(left >= PANEL ? 0xffff : (1u << left) - 1);
-    __m512i sums = _mm512_loadu_si512(m->sums + (size_t)panel * PANEL);
-    __m512 a = _mm512_cvtepi32_ps(_mm512_sub_epi32(high, _mm512_slli_epi32(sums, 7)));
-    __m512 all = _mm512_fmadd_ps(a, _mm512_set1_ps(256.0f), _mm512_cvtepi32_ps(low));
-    __m512 by = _mm512_mul_ps(_mm512_loadu_ps(m->scales + (size_t)panel * PANEL), _mm512_set1_ps(scale));
 
-    _mm512_mask_storeu_ps(out, mask, _mm512_mul_ps(all, by));
+    return (struct finish){
+        .offset = _mm512_slli_epi32(_mm512_loadu_si512(m->sums + (size_t)panel * PANEL), 7),
+        .scales = _mm512_loadu_ps(m->scales + (size_t)panel * PANEL),
+        .mask = (__mmask16)(left >= PANEL ? 0xffff : (1u << left) - 1),
+    };
+}
+
+/* A panel's row of one token. */
+static inline void finish(float *out, __m512i high, __m512i low, const struct finish *how, float scale)
+{
+    __m512 a = _mm512_cvtepi32_ps(_mm512_sub_epi32(high, how->offset));
+    __m512 all = _mm512_fmadd_ps(a, _mm512_set1_ps(256.0f), _mm512_cvtepi32_ps(low));
+
+    _mm512_mask_storeu_ps(out, how->mask,
+                          _mm512_mul_ps(all, _mm512_mul_ps(how->scales, _mm512_set1_ps(scale))));
 }
 
 /* A panel of Q4 as one of Q8. */

@@ -6,11 +6,13 @@
 #include "kernels/kernels.h"
 
 #define PANEL 16 /* rows of a matrix side by side */
-#define PREPARE_TOKENS 128
+#define PREPARE_TOKENS 256
 #define PREPARE_UNIT 16
-#define PAIRS_UNIT 16      /* a panel of bf16 ends on a multiple of so many pairs of inputs */
-#define QUANT_UNIT 64      /* a panel of integers ends on a multiple of so many inputs */
-#define GROUP 32           /* inputs of a row that share a multiplier in Q4 */
+#define PAIRS_UNIT 16 /* a panel of bf16 ends on a multiple of so many pairs of inputs */
+#define QUANT_UNIT 64 /* a panel of integers ends on a multiple of so many inputs */
+#define GROUP 32      /* inputs of a row that share a multiplier in Q4 */
+#define QUANT_WIDE                                                                                           \
+    3072 /* inputs of a quantized matrix from which on half of PREPARE_TOKENS fill the second cache */
 #define QUANT_IN_MAX 65536 /* inputs of a quantized matrix: sums of u8 * s8 must fit in 32 bits */
 
 /* Panels of PANEL rows; what is past n_out and n_in is 0.
@@ -37,6 +39,12 @@ static inline size_t panel_bytes(const struct weir_matrix *m)
                      : m->dtype == WEIR_BF16 ? 4 * (size_t)m->n_pair
                                              : 4 * (size_t)m->n_in;
     return per_row * PANEL;
+}
+
+/* Tokens that are prepared at once: enough to make a weight's way from memory worth it, and no more than the caches keep. */
+static inline uint32_t prepare_tokens(const struct weir_matrix *m)
+{
+    return m->quant != WEIR_NATIVE && m->n_wide > QUANT_WIDE ? PREPARE_TOKENS / 2 : PREPARE_TOKENS;
 }
 
 /* Tokens that follow each other in one sequence, and one KV head: all the query heads that share it. */

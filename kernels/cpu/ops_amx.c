@@ -29,7 +29,7 @@
 #define ROWS 16  /* tokens of a tile */
 #define DEPTH 32 /* inputs of a tile */
 #define TILE_BYTES 1024
-#define AHEAD 4           /* tiles of weights to prefetch */
+#define CHUNK_TILES 32    /* of inputs: so many of a block of tokens stay in the second cache */
 #define FAR 2048          /* bytes of weights to prefetch for vectors */
 #define BF16_TILES_FROM 4 /* tokens from which tiles of bf16 are faster than vectors */
 #define TILES_FROM 6      /* tokens from which tiles of integers are faster than vectors */
@@ -86,7 +86,8 @@ static void split_inputs(const float *x, uint32_t n, uint16_t *rounded, uint16_t
                         (__m512i)_mm512_cvtne2ps_pbh(_mm512_sub_ps(b, b_back), _mm512_sub_ps(a, a_back)));
 }
 
-/* Tokens as tiles [tokens / 16][n_deep][rounded, rest][16 tokens][32]; the last 16 are filled up with zeros. */
+/* Tokens as tiles [tokens / 16][n_deep][rounded, rest][16 tokens][32]; the last 16 are filled up with zeros. A tile is written
+ * whole, so that the cache sees one stream of lines. */
 static void prepare(const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
                     void *to)
 {
@@ -94,49 +95,50 @@ static void prepare(const float *x, const struct weir_matrix *m, uint32_t n_tok,
         vnni_prepare(x, m, n_tok, begin, end, to);
         return;
     }
-    uint32_t n = n_deep(m);
+    size_t n = n_deep(m);
+    uint16_t *at = (uint16_t *)to + begin / ROWS * n * 2 * ROWS * DEPTH;
 
-    for (uint32_t t = begin; t < end; t++)
-        for (uint32_t i = 0; i < n; i++) {
-            uint16_t *at = (uint16_t *)to + (((size_t)(t / ROWS) * n + i) * 2 * ROWS + t % ROWS) * DEPTH;
-            uint32_t left = m->n_in - i * DEPTH;
-            if (t < n_tok)
-                split_inputs(x + (size_t)t * m->n_in + (size_t)i * DEPTH, left, at, at + ROWS * DEPTH);
-            else {
-                memset(at, 0, DEPTH * sizeof *at);
-                memset(at + ROWS * DEPTH, 0, DEPTH * sizeof *at);
-            }
+    for (uint32_t token = begin; token < end; token += ROWS)
+        for (uint32_t i = 0; i < n; i++, at += 2 * ROWS * DEPTH) {
+            uint32_t n_rows = token >= n_tok ? 0 : n_tok - token < ROWS ? n_tok - token : ROWS;
+            const float *from = x + (size_t)token * m->n_in + (size_t)i * DEPTH;
+            for (uint32_t t = 0; t < n_rows; t++)
+                split_inputs(from + (size_t)t * m->n_in, m->n_in - i * DEPTH, at + t * DEPTH,
+                             at + (ROWS + t) * DEPTH);
+            memset(at + n_rows * DEPTH, 0, (ROWS - n_rows) * DEPTH * sizeof *at);
+            memset(at + (ROWS + n_rows) * DEPTH, 0, (ROWS - n_rows) * DEPTH * sizeof *at);
         }
 }
 
-static void put(float *out, const float sums[ROWS][PANEL], uint32_t n_rows, uint32_t n_cols, uint32_t ld)
+/* Where the sums of 2 blocks of tokens by 2 panels lie. */
+struct sums {
+    float *at[2][2];
+    size_t stride; /* bytes from token to token */
+};
+
+/* A chunk of inputs added to the sums of up to 2 blocks of tokens by 2 panels. Tile numbers are part of the instructions:
+ * hence one function for both widths, whose second halves are skipped when there is nothing in them. `ahead`: weights that
+ * come next; n_ahead lines a step. */
+static inline __attribute__((always_inline)) void tiles(const struct sums *sums, const char *x0,
+                                                        const char *x1, const char *w0, const char *w1,
+                                                        size_t n, int two_blocks, int first,
+                                                        const char *ahead, int n_ahead)
 {
-    __mmask16 mask = (__mmask16)(n_cols >= PANEL ? 0xffff : (1u << n_cols) - 1);
-
-    for (uint32_t t = 0; t < n_rows; t++)
-        _mm512_mask_storeu_ps(out + (size_t)t * ld, mask, _mm512_loadu_ps(sums[t]));
-}
-
-/* The sums of up to 2 blocks of tokens by 2 panels. Tile numbers are part of the instructions: hence one function for both
- * widths, whose second halves are skipped when there is nothing in them. */
-static void tiles(const char *x0, const struct weir_matrix *m, uint32_t panel, int two_panels, int two_blocks,
-                  float sums[2][2][ROWS][PANEL])
-{
-    size_t n = n_deep(m), stride = n * TILE_BYTES;
-    const char *w0 = (const char *)m->data + panel * stride, *w1 = two_panels ? w0 + stride : w0;
-    const char *x1 = x0 + n * 2 * TILE_BYTES;
-
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if (first) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, sums->at[0][0], sums->stride);
+        _tile_loadd(1, sums->at[0][1], sums->stride);
+        _tile_loadd(2, sums->at[1][0], sums->stride);
+        _tile_loadd(3, sums->at[1][1], sums->stride);
+    }
     for (size_t i = 0; i < n;
          i++, w0 += TILE_BYTES, w1 += TILE_BYTES, x0 += 2 * TILE_BYTES, x1 += 2 * TILE_BYTES) {
-        for (int line = 0; !two_blocks && line < TILE_BYTES;
-             line += 64) { /* few tokens: the memory is what takes time */
-            _mm_prefetch(w0 + AHEAD * TILE_BYTES + line, _MM_HINT_T0);
-            _mm_prefetch(w1 + AHEAD * TILE_BYTES + line, _MM_HINT_T0);
-        }
+        for (int line = 0; line < n_ahead; line++, ahead += 64)
+            _mm_prefetch(ahead, _MM_HINT_T1);
         _tile_loadd(6, w0, 64);
         _tile_loadd(4, x0, 64);
         _tile_loadd(7, w1, 64);
@@ -154,10 +156,10 @@ static void tiles(const char *x0, const struct weir_matrix *m, uint32_t panel, i
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
-    _tile_stored(0, sums[0][0], 64);
-    _tile_stored(1, sums[0][1], 64);
-    _tile_stored(2, sums[1][0], 64);
-    _tile_stored(3, sums[1][1], 64);
+    _tile_stored(0, sums->at[0][0], sums->stride);
+    _tile_stored(1, sums->at[0][1], sums->stride);
+    _tile_stored(2, sums->at[1][0], sums->stride);
+    _tile_stored(3, sums->at[1][1], sums->stride);
 }
 
 /* ---- a few tokens of bf16 ---- */
@@ -239,37 +241,104 @@ static void linear_few(float *out, const struct weir_matrix *m, uint32_t n_tok, 
 }
 
 /* ---- many tokens of bf16 ---- */
+/* A job's share: the inputs of one chunk. */
+struct bf16_work {
+    float *out;
+    const struct weir_matrix *m;
+    const char *prepared;
+    uint32_t n_tok, panel_end;
+    size_t chunk, n; /* tiles of inputs: the first, how many */
+};
+
+/* At the matrix's edges tiles do not fit into `out`: their sums go through memory of their own. */
+static void copy_edge(const struct bf16_work *w, float edge[2][2][ROWS][PANEL], uint32_t token,
+                      uint32_t panel, int back)
+{
+    for (uint32_t i = 0; i < 2 * ROWS && token + i < w->n_tok; i++)
+        for (uint32_t p = 0; p < 2 && panel + p < w->panel_end; p++) {
+            uint32_t left = w->m->n_out - (panel + p) * PANEL;
+            __mmask16 mask = (__mmask16)(left >= PANEL ? 0xffff : (1u << left) - 1);
+            float *at = w->out + (size_t)(token + i) * w->m->n_out + (size_t)(panel + p) * PANEL;
+            float *sums = edge[i / ROWS][p][i % ROWS];
+            if (back)
+                _mm512_mask_storeu_ps(at, mask, _mm512_loadu_ps(sums));
+            else
+                _mm512_storeu_ps(sums, _mm512_maskz_loadu_ps(mask, at));
+        }
+}
+
+/* 2 panels by all tokens. While it works the next two come from memory. */
+static void two_panels(const struct bf16_work *w, uint32_t panel)
+{
+    size_t n_all = n_deep(w->m), stride = n_all * TILE_BYTES;
+    const char *w0 = (const char *)w->m->data + panel * stride + w->chunk * TILE_BYTES;
+    const char *w1 = panel + 1 < w->panel_end ? w0 + stride : w0;
+    uint32_t n_blocks = (w->n_tok + 2 * ROWS - 1) / (2 * ROWS), ld = w->m->n_out;
+    int n_ahead = (int)(2 * TILE_BYTES / 64 / n_blocks);
+    bool inside = (panel + 2) * PANEL <= w->m->n_out && panel + 1 < w->panel_end;
+    float edge[2][2][ROWS][PANEL] __attribute__((aligned(64)));
+
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        uint32_t token = 2 * ROWS * b;
+        const char *x0 = w->prepared + (token / ROWS * n_all + w->chunk) * 2 * TILE_BYTES;
+        const char *ahead = w0 + 2 * stride + b * w->n * (size_t)n_ahead * 64;
+        float *out = w->out + (size_t)token * ld + (size_t)panel * PANEL;
+        bool direct = inside && token + 2 * ROWS <= w->n_tok, two = token + ROWS < w->n_tok;
+        struct sums sums = { { { out, out + PANEL },
+                               { out + (size_t)ROWS * ld, out + (size_t)ROWS * ld + PANEL } },
+                             ld * sizeof *out };
+        if (!direct) {
+            sums =
+                (struct sums){ { { edge[0][0][0], edge[0][1][0] }, { edge[1][0][0], edge[1][1][0] } }, 64 };
+            if (w->chunk > 0)
+                copy_edge(w, edge, token, panel, 0);
+        }
+        if (two)
+            tiles(&sums, x0, x0 + n_all * 2 * TILE_BYTES, w0, w1, w->n, 1, w->chunk == 0, ahead, n_ahead);
+        else
+            tiles(&sums, x0, x0, w0, w1, w->n, 0, w->chunk == 0, ahead, n_ahead);
+        if (!direct)
+            copy_edge(w, edge, token, panel, 1);
+    }
+}
+
 static void linear_bf16(float *out, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
                         const void *prepared)
 {
-    float sums[2][2][ROWS][PANEL];
-    size_t block = (size_t)n_deep(m) * 2 * TILE_BYTES; /* 16 tokens */
+    struct bf16_work w = { .out = out, .m = m, .prepared = prepared, .n_tok = n_tok, .panel_end = end };
+    size_t n_all = n_deep(m);
 
     configure(n_tok);
-    for (uint32_t panel = begin; panel < end; panel += 2)
-        for (uint32_t token = 0; token < n_tok; token += 2 * ROWS) {
-            tiles((const char *)prepared + token / ROWS * block, m, panel, panel + 1 < end,
-                  n_tok - token > ROWS, sums);
-            for (uint32_t b = token; b < n_tok && b < token + 2 * ROWS; b += ROWS)
-                for (uint32_t p = panel; p < end && p < panel + 2; p++)
-                    put(out + (size_t)b * m->n_out + p * PANEL, sums[(b - token) / ROWS][p - panel],
-                        n_tok - b < ROWS ? n_tok - b : ROWS, m->n_out - p * PANEL, m->n_out);
-        }
+    for (w.chunk = 0; w.chunk < n_all; w.chunk += CHUNK_TILES) {
+        w.n = n_all - w.chunk < CHUNK_TILES ? n_all - w.chunk : CHUNK_TILES;
+        for (uint32_t panel = begin; panel < end; panel += 2)
+            two_panels(&w, panel);
+    }
     _tile_release();
 }
 
-/* Up to 16 tokens from `token` on by 2 panels of s8. */
-static void tiles_q8(const struct prepared *p, const struct weir_matrix *m, uint32_t token, const int8_t *w0,
-                     const int8_t *w1, int32_t sums[2][2][ROWS][PANEL])
+/* ---- many tokens of integers ---- */
+struct integer_work {
+    float *out;
+    const struct weir_matrix *m;
+    struct prepared p;
+    uint32_t n_tok;
+};
+
+/* Up to 16 tokens from `token` on by 2 panels of s8: [high, low][panel]. While it works what comes next is fetched. */
+static void tiles_q8(const struct integer_work *w, uint32_t token, const int8_t *w0, const int8_t *w1,
+                     const int8_t *ahead, int n_ahead, int32_t sums[2][2][ROWS][PANEL])
 {
-    size_t ld = row_bytes(m);
-    const uint8_t *high = p->high + token * ld, *low = p->low + token * ld;
+    size_t ld = row_bytes(w->m);
+    const uint8_t *high = w->p.high + token * ld, *low = w->p.low + token * ld;
 
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (uint32_t k = 0; k < m->n_wide; k += 64, w0 += TILE_BYTES, w1 += TILE_BYTES) {
+    for (uint32_t k = 0; k < w->m->n_wide; k += 64, w0 += TILE_BYTES, w1 += TILE_BYTES) {
+        for (int line = 0; line < n_ahead; line++, ahead += 64)
+            _mm_prefetch((const char *)ahead, _MM_HINT_T1);
         _tile_loadd(6, w0, 64);
         _tile_loadd(4, high + k, ld);
         _tile_loadd(7, w1, 64);
@@ -285,27 +354,43 @@ static void tiles_q8(const struct prepared *p, const struct weir_matrix *m, uint
     _tile_stored(3, sums[1][1], 64);
 }
 
+/* Panels `panel` and, when n is 2, the next, whose integers lie at w0 and w1. */
+static void two_panels_q8(const struct integer_work *w, uint32_t panel, uint32_t n, const int8_t *w0,
+                          const int8_t *w1, const int8_t *ahead)
+{
+    int32_t sums[2][2][ROWS][PANEL] __attribute__((aligned(64)));
+    uint32_t n_blocks = (w->n_tok + ROWS - 1) / ROWS;
+    int n_ahead = (int)((2 * TILE_BYTES / 64 + n_blocks - 1) / n_blocks);
+    size_t share = (size_t)w->m->n_wide / 64 * (size_t)n_ahead * 64;
+
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        uint32_t token = b * ROWS, n_rows = w->n_tok - token < ROWS ? w->n_tok - token : ROWS;
+        tiles_q8(w, token, w0, w1, ahead + b * share, n_ahead, sums);
+        for (uint32_t i = 0; i < n; i++) {
+            struct finish how = finish_of(w->m, panel + i);
+            for (uint32_t t = 0; t < n_rows; t++)
+                finish(w->out + (size_t)(token + t) * w->m->n_out + (panel + i) * PANEL,
+                       _mm512_load_si512(sums[0][i][t]), _mm512_load_si512(sums[1][i][t]), &how,
+                       w->p.scales[token + t]);
+        }
+    }
+}
+
 static void linear_integers(float *out, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
                             uint32_t end, const void *prepared, void *own)
 {
-    struct prepared p = prepared_of(prepared, m);
+    struct integer_work w = { out, m, prepared_of(prepared, m), n_tok };
     size_t stride = (size_t)m->n_wide * PANEL;
-    int32_t sums[2][2][ROWS][PANEL];
 
     configure(ROWS); /* rows past n_tok are prepared, too */
     for (uint32_t panel = begin; panel < end; panel += 2) {
-        const int8_t *w = m->quant == WEIR_Q4 ? own : (const int8_t *)m->data + panel * stride;
         uint32_t n = end - panel < 2 ? 1 : 2;
+        const int8_t *from = m->quant == WEIR_Q4 ? own : (const int8_t *)m->data + panel * stride;
+        const int8_t *ahead =
+            m->quant == WEIR_Q4 ? (const int8_t *)m->data + (panel + 2) * panel_bytes(m) : from + 2 * stride;
         for (uint32_t i = 0; m->quant == WEIR_Q4 && i < n; i++)
             vnni_widen((int8_t *)own + i * stride, m, panel + i);
-        for (uint32_t token = 0; token < n_tok; token += ROWS) {
-            tiles_q8(&p, m, token, w, w + (n - 1) * stride, sums);
-            for (uint32_t i = 0; i < n; i++)
-                for (uint32_t t = token; t < n_tok && t < token + ROWS; t++)
-                    finish(out + (size_t)t * m->n_out + (panel + i) * PANEL,
-                           _mm512_loadu_si512(sums[0][i][t - token]),
-                           _mm512_loadu_si512(sums[1][i][t - token]), m, panel + i, p.scales[t]);
-        }
+        two_panels_q8(&w, panel, n, from, from + (n - 1) * stride, ahead);
     }
     _tile_release();
 }

@@ -104,9 +104,13 @@ INLINE void tile_q8(const struct work *w, const int8_t *data, size_t stride, uin
             }
         }
     }
-    _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) _Pragma("GCC unroll 8") for (int t = 0; t < T; t++)
-        finish(w->out + (size_t)(token + (uint32_t)t) * w->m->n_out + (panel + (uint32_t)p) * PANEL,
-               high[p][t], low[p][t], w->m, panel + (uint32_t)p, w->p.scales[token + (uint32_t)t]);
+    _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
+    {
+        struct finish how = finish_of(w->m, panel + (uint32_t)p);
+        _Pragma("GCC unroll 8") for (int t = 0; t < T; t++)
+            finish(w->out + (size_t)(token + (uint32_t)t) * w->m->n_out + (panel + (uint32_t)p) * PANEL,
+                   high[p][t], low[p][t], &how, w->p.scales[token + (uint32_t)t]);
+    }
 }
 
 /* T tokens by P panels of Q4. */
@@ -160,9 +164,13 @@ INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const 
             }
         }
     }
-    _Pragma("GCC unroll 2") for (int p = 0; p < P; p++) _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
-        finish(w->out + (size_t)(token + (uint32_t)t) * w->m->n_out + (panel + (uint32_t)p) * PANEL,
-               high[p][t], low[p][t], w->m, panel + (uint32_t)p, w->p.scales[token + (uint32_t)t]);
+    _Pragma("GCC unroll 2") for (int p = 0; p < P; p++)
+    {
+        struct finish how = finish_of(w->m, panel + (uint32_t)p);
+        _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
+            finish(w->out + (size_t)(token + (uint32_t)t) * w->m->n_out + (panel + (uint32_t)p) * PANEL,
+                   high[p][t], low[p][t], &how, w->p.scales[token + (uint32_t)t]);
+    }
 }
 
 void vnni_widen(int8_t *to, const struct weir_matrix *m, uint32_t panel)

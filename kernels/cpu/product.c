@@ -55,7 +55,7 @@ void cpu_linear(struct weir_backend *be, void *out, const void *x, const struct 
 {
     struct cpu *cpu = cpu_of(be);
     bool prepares = cpu->ops->prepare && cpu->ops->prepared_bytes(m) > 0;
-    uint32_t block = prepares ? PREPARE_TOKENS : n_tok;
+    uint32_t block = prepares ? prepare_tokens(m) : n_tok;
 
     for (uint32_t t = 0; t < n_tok; t += block) {
         struct product_job job = { .cpu = cpu,
