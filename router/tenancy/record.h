@@ -4,7 +4,7 @@
  *   <prefix>accounts/<id>     struct weir_account_record      <prefix>keys/<sha256 hex>   struct weir_key_record
  *   <prefix>models/<id>       struct weir_model_record
  *
- * One reader and one writer a record. Reading goes over what the struct already holds: a field that the JSON lacks
+ * One table a record, which reader and writer follow. Reading goes over what the struct already holds: a field that the JSON lacks
  * keeps its value, so the same function reads a whole record (after _init) and a patch. Errors name the field. Strings
  * point into the JSON or the arena. Names of fields and states follow the hosted service's public API. No I/O, no clock.
  */
@@ -96,22 +96,38 @@ struct weir_model_record {
     uint64_t created_s, updated_s;
 };
 
-void weir_account_record_init(struct weir_account_record *rec); /* tier 1, no payment method */
-void weir_key_record_init(struct weir_key_record *rec);
-void weir_model_record_init(struct weir_model_record *rec); /* large, public */
-
+/* What the three have in common. Init: tier 1, no payment method; large, public. */
+struct weir_record_kind;
+extern const struct weir_record_kind weir_account_kind, weir_key_kind, weir_model_kind;
+void weir_record_init(const struct weir_record_kind *kind, void *rec);
 /* WEIR_INVALID: `why` names the field. With `is_patch` what only Weir may set (times, names, a suspension) is
  * refused, and so is a field that is not known. */
-WEIR_MUST_CHECK weir_err weir_account_record_read(struct weir_str json, struct weir_arena *arena,
-                                                  bool is_patch, struct weir_account_record *rec,
-                                                  struct weir_why *why);
-WEIR_MUST_CHECK weir_err weir_key_record_read(struct weir_str json, struct weir_arena *arena, bool is_patch,
-                                              struct weir_key_record *rec, struct weir_why *why);
-WEIR_MUST_CHECK weir_err weir_model_record_read(struct weir_str json, struct weir_arena *arena, bool is_patch,
-                                                struct weir_model_record *rec, struct weir_why *why);
-void weir_account_record_write(struct weir_buf *out, const struct weir_account_record *rec);
-void weir_key_record_write(struct weir_buf *out, const struct weir_key_record *rec);
-void weir_model_record_write(struct weir_buf *out, const struct weir_model_record *rec);
+WEIR_MUST_CHECK weir_err weir_record_read(const struct weir_record_kind *kind, struct weir_str json,
+                                          struct weir_arena *arena, bool is_patch, void *rec,
+                                          struct weir_why *why);
+void weir_record_write(const struct weir_record_kind *kind, struct weir_buf *out, const void *rec);
+
+/* The same by name: weir_account_record_init, _read, _write, and those of keys and models. */
+#define WEIR_RECORD(name)                                                                                    \
+    static inline void weir_##name##_record_init(struct weir_##name##_record *rec)                           \
+    {                                                                                                        \
+        weir_record_init(&weir_##name##_kind, rec);                                                          \
+    }                                                                                                        \
+    WEIR_MUST_CHECK static inline weir_err weir_##name##_record_read(                                        \
+        struct weir_str json, struct weir_arena *arena, bool is_patch, struct weir_##name##_record *rec,     \
+        struct weir_why *why)                                                                                \
+    {                                                                                                        \
+        return weir_record_read(&weir_##name##_kind, json, arena, is_patch, rec, why);                       \
+    }                                                                                                        \
+    static inline void weir_##name##_record_write(struct weir_buf *out,                                      \
+                                                  const struct weir_##name##_record *rec)                    \
+    {                                                                                                        \
+        weir_record_write(&weir_##name##_kind, out, rec);                                                    \
+    }
+WEIR_RECORD(account)
+WEIR_RECORD(key)
+WEIR_RECORD(model)
+#undef WEIR_RECORD
 
 /* Ids of accounts: [a-z0-9-], as in resource names; of models: visible ASCII, slashes too. */
 WEIR_MUST_CHECK weir_err weir_account_id_check(struct weir_str id, struct weir_why *why);

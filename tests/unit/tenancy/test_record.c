@@ -141,6 +141,66 @@ static void test_models(void **state)
     assert_int_equal(rec.deprecated_s, 0);
 }
 
+/* What an etcd of an older Weir holds, byte for byte. */
+static void test_records_are_written_as_ever(void **state)
+{
+    static const char
+        account[] = "{\"displayName\":\"A\",\"createTime\":\"2026-11-21T07:40:00Z\",\"suspendState\":"
+                    "\"FAILED_PAYMENTS\",\"spendTier\":2,\"hasPaymentMethod\":false,\"limitPolicy\":"
+                    "\"REFUSE\",\"limits\":{\"dailyTokens\":9},\"models\":[\"m\"]}",
+        key[] = "{\"account\":\"a\",\"name\":\"\",\"created\":5,\"expires\":253402300799}",
+        model[] = "{\"deployment\":\"d\",\"sizeClass\":\"LARGE\",\"contextLength\":0,\"deprecationDate\":"
+                  "\"2026-12-01T00:00:00Z\",\"public\":true,\"needsPaymentMethod\":false}";
+    static const struct {
+        const struct weir_record_kind *kind;
+        const char *json;
+    } rows[] = { { &weir_account_kind, account }, { &weir_key_kind, key }, { &weir_model_kind, model } };
+    union {
+        struct weir_account_record account;
+        struct weir_key_record key;
+        struct weir_model_record model;
+    } rec;
+    struct weir_buf out;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        weir_buf_init(&out, 0);
+        weir_record_init(rows[i].kind, &rec);
+        assert_int_equal(
+            weir_record_read(rows[i].kind, weir_str(rows[i].json), &arena, /* is_patch= */ false, &rec, &why),
+            WEIR_OK);
+        weir_record_write(rows[i].kind, &out, &rec);
+        assert_string_equal(weir_buf_cstr(&out), rows[i].json);
+        weir_buf_release(&out);
+    }
+}
+
+static void test_keys(void **state)
+{
+    struct weir_key_record rec;
+
+    (void)state;
+    weir_key_record_init(&rec);
+    assert_int_equal(weir_key_record_read(weir_str("{\"name\":\"n\"}"), &arena, false, &rec, &why),
+                     WEIR_INVALID);
+    assert_string_equal(why.param, "account");
+    weir_key_record_init(&rec);
+    assert_int_equal(weir_key_record_read(weir_str("{\"displayName\":\"n\",\"key\":\"s\",\"expireTime\":7}"),
+                                          &arena, /* is_patch= */ true, &rec, &why),
+                     WEIR_OK);
+    assert_true(weir_str_eq(rec.name, "n") && weir_str_eq(rec.secret, "s"));
+    assert_int_equal(rec.expires_s, 7);
+    /* Milliseconds, most likely: no time that could be written down. */
+    assert_int_equal(
+        weir_key_record_read(weir_str("{\"expireTime\":1795246800000}"), &arena, true, &rec, &why),
+        WEIR_INVALID);
+    assert_string_equal(why.param, "expireTime");
+    assert_int_equal(rec.expires_s, 7);
+    assert_int_equal(weir_key_record_read(weir_str("{\"account\":\"a\"}"), &arena, true, &rec, &why),
+                     WEIR_INVALID);
+    assert_string_equal(why.param, "account");
+}
+
 static void test_times(void **state)
 {
     static const char *const bad[] = { "",
@@ -186,6 +246,8 @@ int main(void)
         cmocka_unit_test(test_patches_name_what_is_wrong),
         cmocka_unit_test(test_stored_records_of_a_newer_weir_are_read),
         cmocka_unit_test(test_models),
+        cmocka_unit_test(test_records_are_written_as_ever),
+        cmocka_unit_test(test_keys),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_ids),
     };
