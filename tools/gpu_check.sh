@@ -41,7 +41,7 @@ for f in base/err base/mem base/utf8 kernels/cuda/{cuda,ops,pack,ranks,nccl}; do
     "$cc" "${cflags[@]}" -c $f.c -o "$out/$(basename $f).o"
     objects+=("$out/$(basename $f).o")
 done
-for f in attn gemm moe reduce rows sample dev_cuda; do
+for f in attn fp8 gemm moe reduce rows sample dev_cuda; do
     "$nvcc" -std=c++17 -O3 -I. -D_GNU_SOURCE -Xcompiler -fPIC,-fvisibility=hidden "${arch[@]}" -c kernels/cuda/$f.cu -o "$out/$f.cu.o"
     objects+=("$out/$f.cu.o")
 done

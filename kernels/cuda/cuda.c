@@ -338,7 +338,7 @@ static void be_close(struct weir_backend *be)
             dev_free(c->d, c->tables[i].gate_up);
             dev_free(c->d, c->tables[i].down);
         }
-        struct scratch *const all[] = { &c->device, &c->rows, &c->normed, &c->moe };
+        struct scratch *const all[] = { &c->device, &c->rows, &c->normed, &c->moe, &c->fp8 };
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             dev_free(c->d, all[i]->ptr);
         for (int i = 0; i < STAGES; i++)

@@ -56,7 +56,7 @@ struct cuda_be {
     uint32_t n_allocs;
     /* Workspace. */
     float *work;
-    struct scratch normed, moe;
+    struct scratch normed, moe, fp8;
     struct expert_table {
         const void *key;
         struct cuda_weights *gate_up, *down; /* of the device */

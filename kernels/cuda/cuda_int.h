@@ -19,6 +19,7 @@ extern "C" {
 #define CUDA_ATTN_TILE 64    /* positions of one partial softmax: 4 pages */
 #define CUDA_D_MAX 256       /* numbers in a head */
 #define CUDA_K_UNIT 64       /* a packed row ends on a multiple of so many inputs */
+#define CUDA_Q4_UNIT 128     /* one of 4 bits */
 #define CUDA_SMALL_TOKENS 16 /* up to so many rows the streaming product is used for bf16 */
 #define CUDA_RANKS_MAX 16
 
@@ -43,11 +44,13 @@ struct cuda_batch {
 /* Numbers a head takes in a page: d_head with zeros behind. 0: too many. */
 uint32_t cuda_d_pad(uint32_t d_head);
 
-/* Weights, [n_out][stride]: stride is n_in rounded up to CUDA_K_UNIT, zeros behind. */
-enum cuda_kind { CUDA_BF16, CUDA_Q8, CUDA_FP8 };
+/* Weights, [n_out][stride]: stride is n_in rounded up to CUDA_K_UNIT (Q4: to CUDA_Q4_UNIT), zeros behind. Q4: 32 inputs are 16 bytes,
+ * of each 8 input j in bits 4 (j / 2) + 16 (j % 2) of a word, plus 8; they share a multiplier (q4.h). */
+enum cuda_kind { CUDA_BF16, CUDA_Q8, CUDA_FP8, CUDA_Q4 };
 struct cuda_weights {
     const void *data;
-    const float *scale; /* [n_out]; NULL for bf16 */
+    const float *scale;         /* [n_out]; NULL for bf16 */
+    const uint8_t *multipliers; /* Q4: [n_out][stride / 32] */
     uint32_t n_out, n_in, stride;
     enum cuda_kind kind;
 };
@@ -84,6 +87,14 @@ void cuda_attention(struct dev_stream *s, const struct cuda_attn *a);
 /* out [n_tok, n_out] = x [n_tok, n_in] * w^T, by streaming the weights once for each 64 tokens. out is bf16, or f32. */
 void cuda_stream_linear(struct dev_stream *s, void *out, int out_f32, const uint16_t *x,
                         const struct cuda_weights *w, uint32_t n_tok);
+
+/* ---- fp8.cu ---- */
+/* out [n_tok, stride] e4m3 = x [n_tok, n_in] / scale[t], zeros behind; scale [n_tok] makes the largest of a row 448. */
+void cuda_quantize_rows(struct dev_stream *s, uint8_t *out, float *scale, const uint16_t *x, uint32_t n_tok,
+                        uint32_t n_in, uint32_t stride);
+/* out [n_tok, n_out] (bf16, or f32) *= rows[t] * columns[i]. */
+void cuda_scale_both(struct dev_stream *s, void *out, int out_f32, const float *rows, const float *columns,
+                     uint32_t n_tok, uint32_t n_out);
 
 /* ---- moe.cu ---- */
 void cuda_route(struct dev_stream *s, int32_t *expert, float *weight, const uint16_t *logits, uint32_t n_tok,

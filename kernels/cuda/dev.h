@@ -69,6 +69,12 @@ void dev_graph_free(struct dev_graph *graph); /* takes NULL */
 bool dev_dense(struct dev *d, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w,
                uint32_t n_tok);
 
+/* out [n_tok, n_out] (bf16, or f32) = x * w^T for FP8 weights and x of cuda_quantize_rows(), whose stride is the weights'; with both
+ * scales. dev_fp8_fits() says whether there is such a product, before x is made: it wants compute capability 8.9. */
+bool dev_fp8_fits(struct dev *d, const struct cuda_weights *w, int out_f32, uint32_t n_tok);
+bool dev_dense_fp8(struct dev *d, void *out, int out_f32, const uint8_t *x, const float *x_scale,
+                   const struct cuda_weights *w, uint32_t n_tok);
+
 /* Whether this device can read memory of that one directly; makes it so. */
 bool dev_peer(struct dev *d, const struct dev *of);
 

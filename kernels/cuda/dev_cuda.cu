@@ -1,7 +1,8 @@
 /* dev_cuda.cu - see dev.h: CUDA's runtime and cuBLASLt.
  *
  * A product's algorithm is asked of cuBLASLt once for each shape and number of tokens and kept in a table of PLANS; where two
- * shapes want one place, the later takes it. Errors of the runtime stick in `error`: the first is what dev_check() tells. */
+ * shapes want one place, the later takes it. FP8: with the scales of rows and columns where cuBLASLt has an algorithm that applies
+ * them, else without, and a kernel of ours applies them behind. Errors of the runtime stick in `error`: the first is what dev_check() tells. */
 #include "kernels/cuda/dev.h"
 
 #include <cublasLt.h>
@@ -14,10 +15,14 @@
 
 #define PLANS 2048
 #define BLAS_WORK_BYTES ((size_t)32 << 20)
+#if CUBLAS_VER_MAJOR * 10000 + CUBLAS_VER_MINOR * 100 >= 120900 /* scales of rows and columns; on Hopper alone, it says itself */
+#define HAVE_OUTER_SCALES
+#endif
 
 struct plan {
     uint32_t n_out, n_in, stride, n_tok;
     int out_f32;
+    bool fp8, outer;  /* outer: cuBLASLt applies the scales */
     bool known, none; /* none: cuBLASLt has no algorithm for it */
     cublasLtMatmulDesc_t what;
     cublasLtMatrixLayout_t w, x, out;
@@ -320,20 +325,44 @@ void dev_graph_free(struct dev_graph *graph)
 }
 
 /* ---- dense products: column-major, out^T [n_out, n_tok] = w [n_out, n_in] * x^T ---- */
-static bool plan_make(struct dev *d, struct plan *p)
+static void plan_describe(struct plan *p)
 {
     cublasOperation_t transposed = CUBLAS_OP_T;
+    cudaDataType_t in = p->fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+
+    cublasLtMatmulDescCreate(&p->what, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+#ifdef HAVE_OUTER_SCALES
+    int32_t outer = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    if (p->outer) {
+        cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &outer, sizeof outer);
+        cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &outer, sizeof outer);
+    }
+#endif
+    /* FP8: the zeros behind rows are multiplied, too, so that every shape is aligned. */
+    cublasLtMatrixLayoutCreate(&p->w, in, p->fp8 ? p->stride : p->n_in, p->n_out, p->stride);
+    cublasLtMatrixLayoutCreate(&p->x, in, p->fp8 ? p->stride : p->n_in, p->n_tok, p->fp8 ? p->stride : p->n_in);
+    cublasLtMatrixLayoutCreate(&p->out, p->out_f32 ? CUDA_R_32F : CUDA_R_16BF, p->n_out, p->n_tok, p->n_out);
+}
+
+static void plan_scales(struct plan *p, const float *w, const float *x)
+{
+    if (!p->outer)
+        return;
+    cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof w);
+    cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof x);
+}
+
+static bool plan_make(struct dev *d, struct plan *p)
+{
     cublasLtMatmulPreference_t wish = nullptr;
     cublasLtMatmulHeuristicResult_t found;
     size_t work = BLAS_WORK_BYTES;
     int n_found = 0;
 
     p->known = true;
-    cublasLtMatmulDescCreate(&p->what, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
-    cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, p->n_in, p->n_out, p->stride);
-    cublasLtMatrixLayoutCreate(&p->x, CUDA_R_16BF, p->n_in, p->n_tok, p->n_in);
-    cublasLtMatrixLayoutCreate(&p->out, p->out_f32 ? CUDA_R_32F : CUDA_R_16BF, p->n_out, p->n_tok, p->n_out);
+    plan_describe(p);
+    plan_scales(p, (const float *)d->blas_work, (const float *)d->blas_work); /* any will do to ask */
     cublasLtMatmulPreferenceCreate(&wish);
     cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &work, sizeof work);
     cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(d->blas, p->what, p->w, p->x, p->out, p->out, wish, 1, &found, &n_found);
@@ -344,32 +373,77 @@ static bool plan_make(struct dev *d, struct plan *p)
     return !p->none;
 }
 
-static struct plan *plan_of(struct dev *d, const struct cuda_weights *w, int out_f32, uint32_t n_tok)
+static void plan_begin(struct plan *p, const struct cuda_weights *w, int out_f32, uint32_t n_tok, bool outer)
 {
-    uint64_t hash = ((uint64_t)w->n_out * 0x9e3779b97f4a7c15ull) ^ ((uint64_t)w->n_in * 0xbf58476d1ce4e5b9ull) ^
-                    ((uint64_t)n_tok * 0x94d049bb133111ebull) ^ (uint64_t)out_f32;
-    struct plan *p = &d->plans[(hash ^ hash >> 29) % PLANS];
-
-    if (p->known && p->n_out == w->n_out && p->n_in == w->n_in && p->n_tok == n_tok && p->out_f32 == out_f32)
-        return p->none ? nullptr : p;
     plan_clear(p);
     p->n_out = w->n_out;
     p->n_in = w->n_in;
     p->stride = w->stride;
     p->n_tok = n_tok;
     p->out_f32 = out_f32;
-    return plan_make(d, p) ? p : nullptr;
+    p->fp8 = w->kind == CUDA_FP8;
+    p->outer = outer;
+}
+
+static struct plan *plan_of(struct dev *d, const struct cuda_weights *w, int out_f32, uint32_t n_tok)
+{
+    bool fp8 = w->kind == CUDA_FP8, made;
+    uint64_t hash = ((uint64_t)w->n_out * 0x9e3779b97f4a7c15ull) ^ ((uint64_t)w->n_in * 0xbf58476d1ce4e5b9ull) ^
+                    ((uint64_t)n_tok * 0x94d049bb133111ebull) ^ (uint64_t)out_f32 ^ (uint64_t)fp8 << 1;
+    struct plan *p = &d->plans[(hash ^ hash >> 29) % PLANS];
+
+    if (p->known && p->n_out == w->n_out && p->n_in == w->n_in && p->n_tok == n_tok && p->out_f32 == out_f32 && p->fp8 == fp8)
+        return p->none ? nullptr : p;
+    made = false;
+#ifdef HAVE_OUTER_SCALES
+    if (fp8) {
+        plan_begin(p, w, out_f32, n_tok, /* outer= */ true);
+        made = plan_make(d, p);
+    }
+#endif
+    if (!made) {
+        plan_begin(p, w, out_f32, n_tok, /* outer= */ false);
+        made = plan_make(d, p);
+    }
+    return made ? p : nullptr;
+}
+
+static bool multiply(struct dev *d, struct plan *p, void *out, const void *x, const void *w)
+{
+    const float one = 1, none = 0;
+
+    return cublasLtMatmul(d->blas, p->what, &one, w, p->w, x, p->x, &none, out, p->out, out, p->out, &p->algo, d->blas_work,
+                          BLAS_WORK_BYTES, d->stream) == CUBLAS_STATUS_SUCCESS;
 }
 
 bool dev_dense(struct dev *d, void *out, int out_f32, const uint16_t *x, const struct cuda_weights *w, uint32_t n_tok)
 {
-    const float one = 1, none = 0;
-
     if (w->kind != CUDA_BF16 || w->n_in % 8 || w->n_out % 8) /* rows of x and out must be aligned to 16 bytes */
         return false;
     struct plan *p = plan_of(d, w, out_f32, n_tok);
-    return p && cublasLtMatmul(d->blas, p->what, &one, w->data, p->w, x, p->x, &none, out, p->out, out, p->out, &p->algo,
-                               d->blas_work, BLAS_WORK_BYTES, d->stream) == CUBLAS_STATUS_SUCCESS;
+    return p && multiply(d, p, out, x, w->data);
+}
+
+bool dev_fp8_fits(struct dev *d, const struct cuda_weights *w, int out_f32, uint32_t n_tok)
+{
+    bool has = d->info.major > 8 || (d->info.major == 8 && d->info.minor >= 9);
+
+    return has && w->kind == CUDA_FP8 && w->n_out % 16 == 0 && plan_of(d, w, out_f32, n_tok);
+}
+
+bool dev_dense_fp8(struct dev *d, void *out, int out_f32, const uint8_t *x, const float *x_scale, const struct cuda_weights *w,
+                   uint32_t n_tok)
+{
+    struct plan *p = plan_of(d, w, out_f32, n_tok);
+
+    if (!p)
+        return false;
+    plan_scales(p, w->scale, x_scale);
+    if (!multiply(d, p, out, x, w->data))
+        return false;
+    if (!p->outer)
+        cuda_scale_both(dev_stream(d), out, out_f32, x_scale, w->scale, n_tok, w->n_out);
+    return true;
 }
 
 /* ---- peers ---- */

@@ -24,14 +24,30 @@ static void op_add_rmsnorm(struct weir_backend *be, void *out, void *x, const vo
                      eps);
 }
 
+/* FP8 on tensor cores: activations as e4m3, too. False: this product is not for them. */
+static bool product_fp8(struct cuda_be *c, void *out, int out_f32, const void *x, const struct weir_matrix *m,
+                        uint32_t n_tok)
+{
+    size_t bytes = ((size_t)n_tok * m->w.stride + 255) & ~(size_t)255;
+
+    if (!dev_fp8_fits(c->d, &m->w, out_f32, n_tok) || !scratch_fit(c, &c->fp8, bytes + n_tok * sizeof(float)))
+        return false;
+    float *scale = (float *)(void *)((char *)c->fp8.ptr + bytes);
+    cuda_quantize_rows(dev_stream(c->d), c->fp8.ptr, scale, x, n_tok, m->w.n_in, m->w.stride);
+    return dev_dense_fp8(c->d, out, out_f32, c->fp8.ptr, scale, &m->w, n_tok);
+}
+
 /* Few tokens: the streaming kernel, which reads weights as fast as memory gives them; more: the dense one, unless a token's bits
  * must be the same in any company. */
 static void product(struct cuda_be *c, void *out, int out_f32, const void *x, const struct weir_matrix *m,
                     uint32_t n_tok)
 {
-    bool stream = m->w.kind != CUDA_BF16 || n_tok <= CUDA_SMALL_TOKENS || c->deterministic;
+    bool few = n_tok <= CUDA_SMALL_TOKENS || c->deterministic;
+    bool done = !few && m->w.kind == CUDA_BF16  ? dev_dense(c->d, out, out_f32, x, &m->w, n_tok)
+                : !few && m->w.kind == CUDA_FP8 ? product_fp8(c, out, out_f32, x, m, n_tok)
+                                                : false;
 
-    if (stream || !dev_dense(c->d, out, out_f32, x, &m->w, n_tok))
+    if (!done)
         cuda_stream_linear(dev_stream(c->d), out, out_f32, x, &m->w, n_tok);
 }
 

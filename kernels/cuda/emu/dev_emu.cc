@@ -1,5 +1,5 @@
-/* dev_emu.cc - see dev.h: a device whose memory is the heap and whose stream runs at once. Dense products are
- * refused, so that every product is a kernel of ours. New memory is poison. */
+/* dev_emu.cc - see dev.h: a device whose memory is the heap and whose stream runs at once. Dense products of bf16 are
+ * refused, so that every product is a kernel of ours; those of FP8 are sums of floats here. New memory is poison. */
 #include "kernels/cuda/dev.h"
 #include "kernels/cuda/emu/emu.cuh"
 
@@ -14,6 +14,13 @@ struct dev {
 };
 
 #define EMULATED_DEVICES 8
+
+static uint16_t emu_bf16(float f)
+{
+    uint32_t bits = __float_as_uint(f);
+
+    return f != f ? 0x7fff : (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
 
 int dev_count(void)
 {
@@ -162,6 +169,42 @@ void dev_graph_free(struct dev_graph *graph)
 bool dev_dense(struct dev *, void *, int, const uint16_t *, const struct cuda_weights *, uint32_t)
 {
     return false;
+}
+
+static float of_fp8(uint8_t byte)
+{
+    int exponent = byte >> 3 & 15, mantissa = byte & 7;
+    float value = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+
+    return (byte & 0x7f) == 0x7f ? NAN : byte & 0x80 ? -value : value;
+}
+
+bool dev_fp8_fits(struct dev *, const struct cuda_weights *w, int, uint32_t)
+{
+    return w->kind == CUDA_FP8 && w->n_out % 16 == 0;
+}
+
+bool dev_dense_fp8(struct dev *, void *out, int out_f32, const uint8_t *x, const float *x_scale, const struct cuda_weights *w,
+                   uint32_t n_tok)
+{
+    emu_do([=, w = *w] {
+        float value[256];
+        for (int i = 0; i < 256; i++)
+            value[i] = of_fp8((uint8_t)i);
+        for (size_t t = 0; t < n_tok; t++)
+            for (size_t o = 0; o < w.n_out; o++) {
+                const uint8_t *a = x + t * w.stride, *b = (const uint8_t *)w.data + o * w.stride;
+                float sum = 0;
+                for (uint32_t k = 0; k < w.stride; k++)
+                    sum += value[a[k]] * value[b[k]];
+                sum *= x_scale[t] * w.scale[o];
+                if (out_f32)
+                    ((float *)out)[t * w.n_out + o] = sum;
+                else
+                    ((uint16_t *)out)[t * w.n_out + o] = emu_bf16(sum);
+            }
+    });
+    return true;
 }
 
 bool dev_peer(struct dev *, const struct dev *)

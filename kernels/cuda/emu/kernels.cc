@@ -1,5 +1,6 @@
 /* kernels.cc - every kernel, compiled for the emulator as one source. */
 #include "kernels/cuda/attn.cu"
+#include "kernels/cuda/fp8.cu"
 #include "kernels/cuda/gemm.cu"
 #include "kernels/cuda/moe.cu"
 #include "kernels/cuda/reduce.cu"

@@ -252,8 +252,8 @@ int main(int argc, char **argv)
     const char *filter = argc > 1 ? argv[1] : NULL, *seed = getenv("WEIR_SEED");
     struct rig r = { .random = seed ? strtoull(seed, NULL, 0) * 2 + 1 : 20261121 };
     struct weir_why why = { 0 };
-    static const struct rig_check *const all[] = { checks_rows, checks_attn,   checks_gemm,
-                                                   checks_moe,  checks_sample, checks_reduce };
+    static const struct rig_check *const all[] = { checks_rows,   checks_attn,   checks_gemm, checks_moe,
+                                                   checks_sample, checks_reduce, checks_fp8 };
 
     if (dev_open(/* index= */ 0, &r.d, &why) != WEIR_OK) {
         printf("skipped: %s\n", why.text);

@@ -49,6 +49,6 @@ struct rig_check {
     void (*fn)(struct rig *r);
 };
 extern const struct rig_check checks_rows[], checks_attn[], checks_gemm[], checks_moe[], checks_sample[],
-    checks_reduce[];
+    checks_reduce[], checks_fp8[];
 
 #endif

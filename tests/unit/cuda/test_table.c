@@ -35,10 +35,8 @@ struct runner {
     int32_t table[2][N_PAGES], pos[2];
 };
 
-static void open_runner(struct runner *r, const struct golden_model *g, uint32_t n_ranks,
-                        enum weir_quant quant)
+static void open_with(struct runner *r, const struct golden_model *g, const struct parallel_opts *opts)
 {
-    const struct parallel_opts opts = { .open = open_emulated, .n_ranks = n_ranks, .quant = quant };
     const struct model_limits limits = { .n_tok_max = N_ROWS_MAX,
                                          .n_logits_max = N_ROWS_MAX,
                                          .n_blocks = 2 * N_PAGES };
@@ -47,11 +45,19 @@ static void open_runner(struct runner *r, const struct golden_model *g, uint32_t
 
     *r = (struct runner){ .n_vocab = g->n_vocab };
     assert_int_equal(model_config_load(g->dir, &config, &why), WEIR_OK);
-    if (parallel_open(&opts, &config, &r->p, &why) != WEIR_OK ||
+    if (parallel_open(opts, &config, &r->p, &why) != WEIR_OK ||
         parallel_load(r->p, g->dir, &limits, &why) != WEIR_OK)
         fail_msg("%s: %s", g->name, why.text);
     for (int32_t i = 0; i < 2 * N_PAGES; i++)
         r->table[i % 2][i / 2] = (i * 7 + 3) % (2 * N_PAGES);
+}
+
+static void open_runner(struct runner *r, const struct golden_model *g, uint32_t n_ranks,
+                        enum weir_quant quant)
+{
+    const struct parallel_opts opts = { .open = open_emulated, .n_ranks = n_ranks, .quant = quant };
+
+    open_with(r, g, &opts);
 }
 
 /* n tokens of one sequence; logits of all of them. */
@@ -320,6 +326,36 @@ static void test_8_bits(void **state)
     golden_model_close(&g);
 }
 
+/* More than a few tokens of FP8 go through the tensor cores' product, which rounds activations: near what streaming them gives, and not
+ * the same. `deterministic` streams: the same bits wherever the prompt is cut. */
+static void test_fp8_products(void **state)
+{
+    struct parallel_opts opts = { .open = open_emulated, .n_ranks = 1, .quant = WEIR_FP8 };
+    struct golden_model g;
+    struct runner rounded, exact, cut;
+    double error = 0;
+
+    (void)state;
+    golden_model_open(&g, FOLDER "/llama.json");
+    open_with(&rounded, &g, &opts);
+    opts.backend.deterministic = true;
+    open_with(&exact, &g, &opts);
+    open_with(&cut, &g, &opts);
+    const float *a = feed(&rounded, g.prompt, 20), *b = feed(&exact, g.prompt, 20);
+    assert_memory_not_equal(a, b, (size_t)20 * g.n_vocab * sizeof *a);
+    for (uint32_t i = 0; i < 20; i++)
+        error += fabs(logprob(a + (size_t)i * g.n_vocab, g.n_vocab, g.scored[i][0].id) -
+                      logprob(b + (size_t)i * g.n_vocab, g.n_vocab, g.scored[i][0].id));
+    assert_true(error / 20 < 0.2);
+    feed(&cut, g.prompt, 3);
+    const float *c = feed(&cut, g.prompt + 3, 17);
+    assert_memory_equal(b + (size_t)3 * g.n_vocab, c, (size_t)17 * g.n_vocab * sizeof *c);
+    parallel_close(rounded.p);
+    parallel_close(exact.p);
+    parallel_close(cut.p);
+    golden_model_close(&g);
+}
+
 static void test_4_bits_are_refused(void **state)
 {
     struct weir_backend_opts opts = { .n_threads = 1 };
@@ -365,6 +401,7 @@ int main(void)
         cmocka_unit_test(test_long_heads_are_refused),
         cmocka_unit_test(test_bits_in_company),
         cmocka_unit_test(test_8_bits),
+        cmocka_unit_test(test_fp8_products),
         cmocka_unit_test(test_4_bits_are_refused),
         cmocka_unit_test(test_no_device),
     };
