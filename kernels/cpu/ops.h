@@ -67,8 +67,8 @@ struct cpu_ops {
      * for this worker alone. */
     void (*linear)(float *out, const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,
                    uint32_t end, const void *prepared, void *own);
-    /* NULL: `linear` reads x itself. Else tokens [begin, end) of x, at most PREPARE_TOKENS, as it wants them; past n_tok they
-     * are zeros, and all up to a multiple of PREPARE_UNIT are wanted. prepared_bytes 0: not for this matrix. */
+    /* NULL: `linear` reads x itself. Else tokens [begin, end) of x, whole PREPARE_UNITs and at most PREPARE_TOKENS, as it wants them; past n_tok they
+     * are zeros. prepared_bytes 0: not for this matrix. */
     size_t (*prepared_bytes)(const struct weir_matrix *m);
     void (*prepare)(const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
                     void *to);

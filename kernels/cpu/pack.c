@@ -1,7 +1,6 @@
 /* pack.c - weights into panels, by all workers; see ops.h for the layout.
  *
- * Q4's multiplier of a group is the one that leaves the least squared error; its scale is the row's largest number over all that
- * nibble and multiplier can say. */
+XX
 #include <math.h>
 #include <string.h>
 
@@ -9,8 +8,6 @@
 #include "kernels/cpu/cpu_int.h"
 
 #define Q8_MAX 127
-#define Q4_MAX 7
-#define Q4_MULTIPLIER_MAX 15
 
 float weir_half_to_f32(uint16_t half, enum weir_dtype dtype)
 {
@@ -89,52 +86,22 @@ static void pack_q8(struct weir_matrix *m, uint32_t row, const float *x)
     m->sums[row] = sum;
 }
 
-static float error_with(const float *x, uint32_t n, float step)
-{
-    float sum = 0;
-
-    for (uint32_t i = 0; i < n; i++) {
-        float left = x[i] - step * round_to(x[i], 1 / step, Q4_MAX);
-        sum += left * left;
-    }
-    return sum;
-}
-
-/* The multiplier that leaves the least error of a group, of those near the smallest that cuts nothing; `scale` is the row's. */
-static int32_t best_multiplier(const float *x, uint32_t n, float scale)
-{
-    int32_t last = scale > 0 ? (int32_t)ceilf(largest(x, n) / (scale * Q4_MAX)) : 1;
-    float least = INFINITY;
-    int32_t ret = 1;
-
-    last = last < 1 ? 1 : last > Q4_MULTIPLIER_MAX ? Q4_MULTIPLIER_MAX : last;
-    for (int32_t m = last > 3 ? last - 3 : 1; m <= last && scale > 0; m++) {
-        float error = error_with(x, n, scale * (float)m);
-        if (error < least) {
-            least = error;
-            ret = m;
-        }
-    }
-    return ret;
-}
-
 static void pack_q4(struct weir_matrix *m, uint32_t row, const float *x)
 {
     uint8_t *panel = (uint8_t *)m->data + row / PANEL * panel_bytes(m);
     size_t lane = row % PANEL, n_group = m->n_wide / GROUP;
-    float scale = largest(x, m->n_in) / (Q4_MAX * Q4_MULTIPLIER_MAX);
+    float scale = weir_q4_scale(x, m->n_in);
     int32_t sum = 0;
 
     for (size_t g = 0; g < n_group; g++) {
         uint32_t first = (uint32_t)g * GROUP, n = first < m->n_in ? m->n_in - first : 0;
-        int32_t by = best_multiplier(x + first, n < GROUP ? n : GROUP, scale);
+        int8_t q[GROUP] = { 0 };
+        int32_t by = weir_q4_group(q, x + first, n < GROUP ? n : GROUP, scale);
         m->multipliers[(row / PANEL * n_group + g) * PANEL + lane] = (uint8_t)by;
         for (uint32_t k = first; k < first + GROUP; k++) {
-            int32_t q =
-                k < m->n_in && scale > 0 ? (int32_t)round_to(x[k], 1 / (scale * (float)by), Q4_MAX) : 0;
             uint8_t *byte = panel + ((size_t)(k / 8) * PANEL + lane) * 4 + k % 4;
-            *byte = (uint8_t)(*byte | (q + 8) << (k % 8 < 4 ? 0 : 4));
-            sum += by * q;
+            *byte = (uint8_t)(*byte | (q[k - first] + 8) << (k % 8 < 4 ? 0 : 4));
+            sum += by * q[k - first];
         }
     }
     m->scales[row] = scale;

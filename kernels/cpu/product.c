@@ -46,8 +46,9 @@ static void prepare_part(void *arg, uint32_t i, uint32_t n)
     const struct product_job *j = arg;
     uint32_t begin, end;
 
-    pool_share((j->n_tok + PREPARE_UNIT - 1) / PREPARE_UNIT * PREPARE_UNIT, i, n, &begin, &end);
-    j->cpu->ops->prepare(j->x, j->m, j->n_tok, begin, end, j->cpu->prepared.data);
+    pool_share((j->n_tok + PREPARE_UNIT - 1) / PREPARE_UNIT, i, n, &begin, &end);
+    j->cpu->ops->prepare(j->x, j->m, j->n_tok, begin * PREPARE_UNIT, end * PREPARE_UNIT,
+                         j->cpu->prepared.data);
 }
 
 void cpu_linear(struct weir_backend *be, void *out, const void *x, const struct weir_matrix *m,
