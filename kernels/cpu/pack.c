@@ -1,13 +1,13 @@
-/* pack.c - weights into panels, by all workers; see ops.h for the layout.
- *
-XX
+/* pack.c - weights into panels, by all workers; see ops.h for the layout, q4.h for what becomes of a number in 4 bits. */
 #include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernels/cpu/cpu_int.h"
+#include "kernels/q4.h"
 
 #define Q8_MAX 127
+_Static_assert(GROUP == WEIR_Q4_GROUP, "panels have a multiplier for each group");
 
 float weir_half_to_f32(uint16_t half, enum weir_dtype dtype)
 {
