@@ -26,6 +26,14 @@ bool weir_str_eq(struct weir_str a, const char *b)
     return a.len == len && (len == 0 || memcmp(a.ptr, b, len) == 0);
 }
 
+int weir_str_cmp(struct weir_str a, struct weir_str b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len ? memcmp(a.ptr, b.ptr, len) : 0;
+
+    return order ? order : (a.len > b.len) - (a.len < b.len);
+}
+
 static unsigned char lower(char c)
 {
     return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);

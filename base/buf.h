@@ -25,6 +25,7 @@ struct weir_str { /* bytes that somebody else owns; not NUL-terminated */
 struct weir_str weir_str(const char *text); /* NULL gives the empty string */
 bool weir_str_eq(struct weir_str a, const char *b);
 bool weir_str_eq_nocase(struct weir_str a, const char *b); /* ASCII */
+int weir_str_cmp(struct weir_str a, struct weir_str b);    /* by bytes, a prefix first: <0, 0, >0 */
 
 struct weir_buf {
     char *data;

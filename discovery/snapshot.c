@@ -42,13 +42,6 @@ static void record_unref(struct record *rec)
         weir_free(rec);
 }
 
-int snapshot_key_cmp(struct weir_str a, struct weir_str b)
-{
-    size_t n = a.len < b.len ? a.len : b.len;
-    int order = n ? memcmp(a.ptr, b.ptr, n) : 0;
-    return order ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 void snapshot_stamp(const struct weir_disc_snapshot *snap)
 {
     struct snapshot *s = (struct snapshot *)(uintptr_t)snap;
@@ -104,7 +97,7 @@ static weir_err draft_finish(struct snapshot *s, weir_err rc, const struct weir_
         return rc;
     }
     for (int i = 1; i < s->pub.n_entries; i++)
-        WEIR_DCHECK(snapshot_key_cmp(s->entries[i - 1].key, s->entries[i].key) < 0); /* [S1] */
+        WEIR_DCHECK(weir_str_cmp(s->entries[i - 1].key, s->entries[i].key) < 0); /* [S1] */
     snapshot_stamp(&s->pub);
     *ret = &s->pub;
     return WEIR_OK;
@@ -116,7 +109,7 @@ static int change_ptr_cmp(const void *va, const void *vb)
 {
     const struct snapshot_change *a = *(const struct snapshot_change *const *)va;
     const struct snapshot_change *b = *(const struct snapshot_change *const *)vb;
-    int order = snapshot_key_cmp(a->key, b->key);
+    int order = weir_str_cmp(a->key, b->key);
     return order ? order : (a > b) - (a < b); /* one array, so addresses are the order of time */
 }
 
@@ -132,7 +125,7 @@ static weir_err sort_changes(const struct snapshot_change *changes, int n,
     qsort(sorted, (size_t)n, sizeof *sorted, change_ptr_cmp);
     int kept = 0;
     for (int i = 0; i < n; i++)
-        if (i + 1 == n || snapshot_key_cmp(sorted[i]->key, sorted[i + 1]->key) != 0)
+        if (i + 1 == n || weir_str_cmp(sorted[i]->key, sorted[i + 1]->key) != 0)
             sorted[kept++] = sorted[i];
     *ret = sorted;
     *ret_n = kept;
@@ -155,9 +148,7 @@ weir_err snapshot_apply(const struct weir_disc_snapshot *base, const struct snap
         return rc;
     }
     while (rc == WEIR_OK && (i < n_base || k < n_sorted)) {
-        int order = i == n_base     ? 1
-                    : k == n_sorted ? -1
-                                    : snapshot_key_cmp(base->entries[i].key, sorted[k]->key);
+        int order = i == n_base ? 1 : k == n_sorted ? -1 : weir_str_cmp(base->entries[i].key, sorted[k]->key);
         if (order < 0) {
             draft_share(s, &base->entries[i++]);
             continue;
@@ -187,7 +178,7 @@ weir_err snapshot_build(const struct weir_disc_snapshot *old, const struct snaps
     }
     for (int k = 0; k < n_sorted && rc == WEIR_OK; k++) {
         const struct weir_disc_entry *had = weir_disc_find(old, sorted[k]->key);
-        if (had && snapshot_key_cmp(had->value, sorted[k]->value) == 0)
+        if (had && weir_str_cmp(had->value, sorted[k]->value) == 0)
             draft_share(s, had);
         else
             rc = draft_copy(s, sorted[k], why);
@@ -209,7 +200,7 @@ weir_err snapshot_union(const struct weir_disc_snapshot *under, const struct wei
     while (i < under->n_entries || k < over->n_entries) {
         int order = i == under->n_entries  ? 1
                     : k == over->n_entries ? -1
-                                           : snapshot_key_cmp(under->entries[i].key, over->entries[k].key);
+                                           : weir_str_cmp(under->entries[i].key, over->entries[k].key);
         if (order < 0) {
             draft_share(s, &under->entries[i++]);
         } else {
@@ -271,7 +262,7 @@ static int lower_bound(const struct weir_disc_snapshot *snap, struct weir_str ke
     int low = 0, high = snap->n_entries;
     while (low < high) {
         int mid = low + (high - low) / 2;
-        if (snapshot_key_cmp(snap->entries[mid].key, key) < 0)
+        if (weir_str_cmp(snap->entries[mid].key, key) < 0)
             low = mid + 1;
         else
             high = mid;
@@ -284,7 +275,7 @@ const struct weir_disc_entry *weir_disc_find(const struct weir_disc_snapshot *sn
     if (!snap)
         return NULL;
     int i = lower_bound(snap, key);
-    bool hit = i < snap->n_entries && snapshot_key_cmp(snap->entries[i].key, key) == 0;
+    bool hit = i < snap->n_entries && weir_str_cmp(snap->entries[i].key, key) == 0;
     return hit ? &snap->entries[i] : NULL;
 }
 

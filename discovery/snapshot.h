@@ -43,6 +43,5 @@ bool snapshot_same(const struct weir_disc_snapshot *a, const struct weir_disc_sn
 /* A version after all that were given so far; before it is shown to anybody: snapshots are made in another
  * order than they are shown. */
 void snapshot_stamp(const struct weir_disc_snapshot *snap);
-int snapshot_key_cmp(struct weir_str a, struct weir_str b);
 
 #endif

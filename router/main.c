@@ -5,6 +5,7 @@
  * Draining (SIGTERM): not ready, registration gone, no new connections; open calls finish within
  * drain_timeout_ms; what is left then is cancelled. A second signal ends the wait. Threads: main starts and
  * stops the others, and runs a loop's left-over tasks once its thread is gone. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -64,6 +65,7 @@ struct router {
     struct weir_gate gate;
     struct weir_fleet *fleet;
     struct weir_discovery *discovery;
+    atomic_uint_fast64_t version_applied; /* of snapshots: discovery's thread writes, the admin API's reads */
     struct weir_gateway *gateway;
     struct weir_admin_api *admin_api;
     struct weir_admin *admin;
@@ -81,6 +83,14 @@ static void on_snapshot(void *ctx, const struct weir_disc_snapshot *snap)
     weir_table_watch_on_snapshot(r->table_watch, snap);
     weir_fleet_on_snapshot(r->fleet, snap);
     weir_gossip_on_snapshot(r->gossip, snap);
+    atomic_store(&r->version_applied, snap->version);
+}
+
+static bool has_applied(void *ctx, uint64_t version)
+{
+    struct router *r = ctx;
+
+    return atomic_load(&r->version_applied) >= version;
 }
 
 static weir_err open_fabric(struct router *r, struct weir_why *why)
@@ -189,6 +199,8 @@ static weir_err open_admin(struct router *r, struct weir_why *why)
         .has_client_certs = r->conf.admin_tls_ca[0] != '\0',
         .prefix = r->conf.discovery_prefix,
         .discovery = r->discovery,
+        .has_applied = has_applied,
+        .ctx = r,
         .source = WEIR_DISCOVERY_OPTS(&r->conf, NULL, NULL),
     };
     weir_err err = weir_admin_api_open(&api, &r->admin_api, why);

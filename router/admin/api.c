@@ -1,7 +1,6 @@
-/* api.c - the admin API's door: who may enter, the worker, and what its resources share.
+/* api.c - the admin API's door: who may enter, a request as a job, and the worker.
  *
- *   [A1] Nothing is read or changed for a request without the token or a certificate.
- *   [A2] A change happens whole or not at all, and never over somebody else's: it names the revision that it saw.
+ *   [A1] Nothing is read or changed for a request without the token, or, where there is none, a certificate.
  *
  * Threads: requests and answers on the listener's loop, the work on one worker; a job belongs to the worker between
  * push and post. The loop alone looks at job->http. */
@@ -9,11 +8,8 @@
 
 #include <pthread.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -24,7 +20,6 @@
 
 #define JOBS_MAX 256
 #define ARENA_MAX (64u << 20)
-#define SHOWN_WAIT_NS WEIR_S
 
 struct weir_admin_api {
     struct weir_admin_api_opts opts;
@@ -151,7 +146,7 @@ static int unhex(char c)
                                   : -1;
 }
 
-/* Percent-decoded into the arena; ptr NULL when malformed or out of memory. */
+/* Percent-decoded into the arena; ptr NULL when malformed, with a NUL that would cut it short, or out of memory. */
 static struct weir_str decode(struct weir_arena *arena, struct weir_str from, bool plus_is_space)
 {
     char *to = weir_arena_alloc(arena, from.len + 1);
@@ -165,6 +160,8 @@ static struct weir_str decode(struct weir_arena *arena, struct weir_str from, bo
             if (high < 0 || low < 0)
                 return (struct weir_str){ NULL, 0 };
             c = (char)(high << 4 | low);
+            if (c == '\0')
+                return (struct weir_str){ NULL, 0 };
             i += 2;
         } else if (c == '+' && plus_is_space) {
             c = ' ';
@@ -304,7 +301,7 @@ void weir_admin_api_on_request(struct weir_admin_api *api, struct weir_http_req 
     req->on_gone = on_gone;
 }
 
-/* ---- what resources share ---- */
+/* ---- what a job says ---- */
 bool api_is(const struct api_job *job, const char *method)
 {
     return weir_str_eq(job->method, method);
@@ -315,10 +312,11 @@ weir_err api_method_error(struct api_job *job, const char *takes)
     return weir_fail(&job->why, WEIR_METHOD, "this path takes %s", takes);
 }
 
-struct weir_str api_param(struct api_job *job, const char *name)
+weir_err api_param(struct api_job *job, const char *name, struct weir_str *ret)
 {
     struct weir_str rest = job->query;
 
+    *ret = (struct weir_str){ "", 0 };
     while (rest.len > 0) {
         const char *end = memchr(rest.ptr, '&', rest.len);
         struct weir_str pair = { rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len };
@@ -328,162 +326,13 @@ struct weir_str api_param(struct api_job *job, const char *name)
         rest.len -= pair.len + (end != NULL);
         if (equals && weir_str_eq(key, name)) {
             struct weir_str value = { equals + 1, pair.len - key.len - 1 };
-            return decode(&job->arena, value, /* plus_is_space= */ true);
+            *ret = decode(&job->arena, value, /* plus_is_space= */ true);
+            return ret->ptr ? WEIR_OK
+                            : weir_fail_param(&job->why, name, WEIR_INVALID,
+                                              "%s: not percent-encoded rightly", name);
         }
     }
-    return (struct weir_str){ "", 0 };
-}
-
-char *api_key_path(struct api_job *job, const char *folder, struct weir_str id)
-{
-    return weir_arena_printf(&job->arena, "%s%s%.*s", api_opts(job)->prefix, folder, WEIR_STR_FMT(id));
-}
-
-/* Whoever reads from this router after the answer sees the change. */
-static void wait_until_shown(struct api_job *job, const char *path, struct weir_str value)
-{
-    uint64_t end_ns = weir_now_ns() + SHOWN_WAIT_NS;
-    bool shown = false;
-
-    while (!shown && weir_now_ns() < end_ns) {
-        const struct weir_disc_snapshot *snap = weir_discovery_snapshot(api_opts(job)->discovery);
-        const struct weir_disc_entry *entry = snap ? weir_disc_find(snap, weir_str(path)) : NULL;
-        shown = value.ptr ? entry && entry->value.len == value.len &&
-                                memcmp(entry->value.ptr, value.ptr, value.len) == 0
-                          : !entry;
-        weir_disc_snapshot_unref(snap);
-        if (!shown)
-            nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
-    }
-}
-
-weir_err api_change(struct api_job *job, const char *path, struct weir_str value,
-                    const struct weir_disc_cond *conds, int n_conds)
-{
-    struct weir_disc_op op = { value.ptr ? WEIR_DISC_PUT : WEIR_DISC_DELETE, weir_str(path), value };
-    weir_err err = weir_discovery_txn(&api_opts(job)->source, conds, n_conds, &op, 1, &job->why); /* [A2] */
-
-    if (err == WEIR_OK)
-        wait_until_shown(job, path, value);
-    return err;
-}
-
-weir_err api_get(struct api_job *job, const char *path, struct weir_str *ret_value, int64_t *ret_revision)
-{
-    struct weir_buf value;
-
-    weir_buf_init(&value, 0);
-    weir_err err =
-        weir_discovery_get(&api_opts(job)->source, weir_str(path), &value, ret_revision, &job->why);
-    if (err == WEIR_OK &&
-        !copy(&job->arena, (struct weir_str){ weir_buf_ptr(&value), weir_buf_len(&value) }, ret_value))
-        err = weir_fail(&job->why, WEIR_NOMEM, "no memory for the record");
-    weir_buf_release(&value);
-    return err;
-}
-
-void api_write_resource(struct weir_buf *out, const char *folder, struct weir_str id,
-                        const struct weir_buf *members)
-{
-    struct weir_buf name;
-    struct weir_jw w;
-    size_t len = weir_buf_len(members);
-
-    weir_buf_init(&name, 0);
-    weir_buf_addf(&name, "%s%.*s", folder, WEIR_STR_FMT(id));
-    weir_jw_init(&w, out);
-    weir_jw_object(&w);
-    weir_jw_key(&w, "name");
-    weir_jw_str(&w, (struct weir_str){ weir_buf_ptr(&name), weir_buf_len(&name) });
-    if (len > 2) { /* without its braces */
-        weir_buf_addc(out, ',');
-        weir_buf_add(out, weir_buf_ptr(members) + 1, len - 2);
-    }
-    weir_jw_object_end(&w);
-    out->failed |= members->failed || name.failed;
-    weir_buf_release(&name);
-}
-
-/* ---- lists ---- */
-static weir_err page_size(struct api_job *job, uint32_t *ret)
-{
-    struct weir_str text = api_param(job, "pageSize");
-    unsigned long n = API_PAGE_DEFAULT;
-
-    for (size_t i = 0; i < text.len; i++)
-        if (text.ptr[i] < '0' || text.ptr[i] > '9' || text.len > 4)
-            return weir_fail_param(&job->why, "pageSize", WEIR_INVALID, "pageSize: a number up to %d",
-                                   API_PAGE_MAX);
-    if (text.len) {
-        char copy_[8];
-        snprintf(copy_, sizeof copy_, "%.*s", WEIR_STR_FMT(text));
-        n = strtoul(copy_, NULL, 10);
-    }
-    *ret = n == 0 ? API_PAGE_DEFAULT : n > API_PAGE_MAX ? API_PAGE_MAX : (uint32_t)n;
     return WEIR_OK;
-}
-
-static int compare(struct weir_str a, struct weir_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len ? memcmp(a.ptr, b.ptr, len) : 0;
-
-    return order ? order : a.len < b.len ? -1 : a.len > b.len;
-}
-
-weir_err api_list_begin(struct api_job *job, const char *folder, struct api_list *ret)
-{
-    struct weir_str token = api_param(job, "pageToken");
-    const char *prefix = api_key_path(job, folder, (struct weir_str){ "", 0 });
-    uint32_t n = 0;
-    weir_err err = page_size(job, &n);
-
-    if (err != WEIR_OK)
-        return err;
-    *ret = (struct api_list){ .snap = weir_discovery_snapshot(api_opts(job)->discovery), .n_left = n };
-    if (!ret->snap || !prefix) {
-        weir_disc_snapshot_unref(ret->snap);
-        return weir_fail(&job->why, WEIR_UNAVAILABLE, "the router has not read its records yet");
-    }
-    ret->prefix_len = strlen(prefix);
-    ret->n = weir_disc_prefix(ret->snap, prefix, &ret->entries);
-    int low = 0, high = token.len ? ret->n : 0; /* the first after the token */
-    while (low < high) {
-        int middle = low + (high - low) / 2;
-        struct weir_str key = ret->entries[middle].key;
-        struct weir_str id = { key.ptr + ret->prefix_len, key.len - ret->prefix_len };
-        if (compare(id, token) <= 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    ret->i = low;
-    return WEIR_OK;
-}
-
-bool api_list_next(struct api_list *list, struct weir_str *ret_id, struct weir_str *ret_value)
-{
-    if (list->n_left == 0 || list->i == list->n)
-        return false;
-    const struct weir_disc_entry *entry = &list->entries[list->i++];
-    *ret_id = (struct weir_str){ entry->key.ptr + list->prefix_len, entry->key.len - list->prefix_len };
-    *ret_value = entry->value;
-    return true;
-}
-
-void api_list_took(struct api_list *list, struct weir_str id)
-{
-    list->n_left--;
-    list->last = id;
-}
-
-void api_list_end(struct api_list *list, struct weir_jw *w)
-{
-    if (list->i < list->n) {
-        weir_jw_key(w, "nextPageToken");
-        weir_jw_str(w, list->last);
-    }
-    weir_disc_snapshot_unref(list->snap);
 }
 
 /* ---- lifecycle ---- */

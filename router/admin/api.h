@@ -10,11 +10,11 @@
  *   GET                /v1/fleet/mesh                   POST        /v1/fleet/mesh:cut {"routers":[]}  (a fault on purpose)
  *
  * Lists take pageSize (50, at most 200) and pageToken. Errors are google.rpc.Status as JSON:
- * {"code","message","details":[{"field"}]}. Every request needs the admin token as a bearer token, or a client
- * certificate where the listener demands one; with neither set up the API refuses everything.
+ * {"code","message","details":[{"field"}]}. Every request needs the admin token as a bearer token, where there is one,
+ * and a client certificate, where the listener demands one; with neither set up the API refuses everything.
  *
  * Requests are taken on the listener's loop, done by one worker thread (etcd's transactions block) and answered on the
- * loop. A change is answered when this router's own view shows it. */
+ * loop. A change is answered when this router itself goes by it, or after a second. */
 #ifndef WEIR_ROUTER_ADMIN_API_H
 #define WEIR_ROUTER_ADMIN_API_H
 
@@ -36,6 +36,9 @@ struct weir_admin_api_opts {
     bool has_client_certs; /* the listener lets nobody in without one */
     const char *prefix;    /* of discovery's keys */
     struct weir_discovery *discovery;
+    /* Have all in this router who follow discovery taken in its snapshot of this version? Any thread. */
+    bool (*has_applied)(void *ctx, uint64_t version);
+    void *ctx;
     struct weir_discovery_opts source; /* for transactions; its strings are borrowed */
 };
 
@@ -48,7 +51,7 @@ void weir_admin_api_close(struct weir_admin_api *api); /* after the loop's last 
 
 bool weir_admin_api_is_ours(const struct weir_http_req *req);
 void weir_admin_api_on_request(struct weir_admin_api *api, struct weir_http_req *req);
-/* Token or certificate; else answers req and returns false. For pages that want the same door. */
+/* With the token, or past the listener where there is none; else answers req and returns false. For pages that want the same door. */
 bool weir_admin_api_allowed(struct weir_admin_api *api, struct weir_http_req *req);
 
 #endif

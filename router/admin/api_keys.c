@@ -8,14 +8,12 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "router/admin/api_int.h"
-#include "router/tenancy/record.h"
 
 #define KEY_RANDOM_BYTES 32
 #define OWN_KEY_MIN 20
 #define OWN_KEY_MAX 256
 #define DIGEST_HEX 64
 #define SHOWN_PREFIX 8 /* characters of a key, to recognise it by */
-#define GRPC_ALREADY_EXISTS 6
 
 static void write_key(struct weir_jw *w, struct weir_str digest, const struct weir_key_record *rec,
                       struct weir_str secret)
@@ -92,7 +90,8 @@ static weir_err read_body(struct api_job *job, struct weir_key_record *rec, stru
     return err;
 }
 
-/* One try: the account must be there as we saw it, the key must not. */
+/* One try: the account must be there as we saw it, the key must not. WEIR_CONFLICT: once more, unless job->grpc says that
+ * the key exists. */
 static weir_err create_once(struct api_job *job, struct weir_str account, const char *digest,
                             struct weir_str value)
 {
@@ -114,8 +113,8 @@ static weir_err create_once(struct api_job *job, struct weir_str account, const 
     err = api_change(job, path, value, conds, 2);
     if (err != WEIR_CONFLICT || api_get(job, path, &record, &revision) != WEIR_OK)
         return err;
-    job->grpc = GRPC_ALREADY_EXISTS;
-    return weir_fail(&job->why, WEIR_INTERNAL, "exists");
+    job->grpc = API_GRPC_ALREADY_EXISTS;
+    return weir_fail(&job->why, WEIR_CONFLICT, "this key exists already, as %.*s", WEIR_KEY_ID_LEN, digest);
 }
 
 static weir_err create(struct api_job *job, struct weir_str account)
@@ -136,12 +135,10 @@ static weir_err create(struct api_job *job, struct weir_str account)
     rec.prefix = (struct weir_str){ secret.ptr, SHOWN_PREFIX };
     weir_buf_init(&value, 0);
     weir_key_record_write(&value, &rec);
-    err = WEIR_CONFLICT;
-    for (int i = 0; i < API_TRIES_MAX && err == WEIR_CONFLICT && !value.failed; i++)
+    err = value.failed ? weir_fail(&job->why, WEIR_NOMEM, "no memory for the key") : WEIR_CONFLICT;
+    for (int i = 0; i < API_TRIES_MAX && err == WEIR_CONFLICT && !job->grpc; i++)
         err = create_once(job, account, hex, (struct weir_str){ weir_buf_ptr(&value), weir_buf_len(&value) });
     weir_buf_release(&value);
-    if (job->grpc == GRPC_ALREADY_EXISTS)
-        return weir_fail(&job->why, WEIR_CONFLICT, "this key exists already, as %.*s", WEIR_KEY_ID_LEN, hex);
     if (err != WEIR_OK)
         return err;
     weir_jw_init(&w, &job->out);
@@ -172,8 +169,7 @@ static weir_err list(struct api_job *job, struct weir_str account)
         weir_arena_clear(&scratch);
         if (weir_key_record_read(value, &scratch, /* is_patch= */ false, &rec, NULL) != WEIR_OK)
             rec.account = rec.name = WEIR_STR("?"); /* shown all the same, so that it can be deleted */
-        if (!all &&
-            (rec.account.len != account.len || memcmp(rec.account.ptr, account.ptr, account.len) != 0))
+        if (!all && weir_str_cmp(rec.account, account) != 0)
             continue;
         api_list_took(&l, digest);
         write_key(&w, digest, &rec, (struct weir_str){ NULL, 0 });
@@ -185,7 +181,8 @@ static weir_err list(struct api_job *job, struct weir_str account)
     return WEIR_OK;
 }
 
-static weir_err find(struct api_job *job, struct weir_str id, char **ret_path)
+/* The path of the one key whose digest begins with id, and the digest in it. */
+static weir_err find(struct api_job *job, struct weir_str id, char **ret_path, struct weir_str *ret_digest)
 {
     const struct weir_disc_entry *entries = NULL;
     const struct weir_disc_snapshot *snap = weir_discovery_snapshot(api_opts(job)->discovery);
@@ -201,6 +198,8 @@ static weir_err find(struct api_job *job, struct weir_str id, char **ret_path)
         err = (*ret_path = weir_arena_strndup(&job->arena, entries[0].key.ptr, entries[0].key.len))
                   ? WEIR_OK
                   : weir_fail(&job->why, WEIR_NOMEM, "no memory");
+    if (err == WEIR_OK)
+        *ret_digest = weir_str(*ret_path + strlen(prefix) - id.len);
     weir_disc_snapshot_unref(snap);
     return err;
 }
@@ -208,11 +207,11 @@ static weir_err find(struct api_job *job, struct weir_str id, char **ret_path)
 static weir_err revoke(struct api_job *job, struct weir_str account, struct weir_str id)
 {
     struct weir_key_record rec;
-    struct weir_str value;
+    struct weir_str value, digest;
     struct weir_jw w;
     int64_t revision;
     char *path;
-    weir_err err = find(job, id, &path);
+    weir_err err = find(job, id, &path, &digest);
 
     if (err == WEIR_OK)
         err = api_get(job, path, &value, &revision);
@@ -220,7 +219,7 @@ static weir_err revoke(struct api_job *job, struct weir_str account, struct weir
         return err;
     weir_key_record_init(&rec);
     bool is_read = weir_key_record_read(value, &job->arena, /* is_patch= */ false, &rec, NULL) == WEIR_OK;
-    bool is_theirs = rec.account.len == account.len && memcmp(rec.account.ptr, account.ptr, account.len) == 0;
+    bool is_theirs = weir_str_cmp(rec.account, account) == 0;
     if (!weir_str_eq(account, "-") && (!is_read || !is_theirs))
         return weir_fail(&job->why, WEIR_NOTFOUND, "the account %.*s has no API key %.*s",
                          WEIR_STR_FMT(account), WEIR_STR_FMT(id));
@@ -229,7 +228,7 @@ static weir_err revoke(struct api_job *job, struct weir_str account, struct weir
     if (err != WEIR_OK)
         return err;
     weir_jw_init(&w, &job->out);
-    write_key(&w, weir_str(path + strlen(path) - DIGEST_HEX), &rec, (struct weir_str){ NULL, 0 });
+    write_key(&w, digest, &rec, (struct weir_str){ NULL, 0 });
     return WEIR_OK;
 }
 

@@ -110,7 +110,26 @@ struct look {
     struct weir_str account;
     struct weir_jw w;
     struct weir_limits_part *parts;
+    bool as_series; /* rates */
 };
+
+/* Opens the answer's object. *ret: the query's one parameter, what to look at; empty: at all. */
+static weir_err look_begin(struct look *look, struct api_job *job, struct weir_str account, const char *param,
+                           struct weir_str *ret)
+{
+    if (!api_is(job, "GET"))
+        return api_method_error(job, "GET");
+    *look = (struct look){ .job = job, .account = account };
+    look->parts = weir_arena_alloc0(&job->arena, PARTS_MAX * sizeof *look->parts);
+    if (!look->parts)
+        return weir_fail(&job->why, WEIR_NOMEM, "no memory");
+    weir_err err = api_param(job, param, ret);
+    if (err == WEIR_OK) {
+        weir_jw_init(&look->w, &job->out);
+        weir_jw_object(&look->w);
+    }
+    return err;
+}
 
 static void write_key(struct look *look, struct weir_str deployment)
 {
@@ -149,16 +168,12 @@ static struct weir_str deployment_of(struct api_job *job, struct weir_str accoun
 
 weir_err api_limits(struct api_job *job, struct weir_str account)
 {
-    struct look look = { .job = job, .account = account };
-    struct weir_str model = api_param(job, "model");
+    struct look look;
+    struct weir_str model;
+    weir_err err = look_begin(&look, job, account, "model", &model);
 
-    if (!api_is(job, "GET"))
-        return api_method_error(job, "GET");
-    look.parts = weir_arena_alloc0(&job->arena, PARTS_MAX * sizeof *look.parts);
-    if (!look.parts)
-        return weir_fail(&job->why, WEIR_NOMEM, "no memory");
-    weir_jw_init(&look.w, &job->out);
-    weir_jw_object(&look.w);
+    if (err != WEIR_OK)
+        return err;
     weir_jw_key(&look.w, "account");
     weir_jw_str(&look.w, account);
     weir_jw_key(&look.w, "limits");
@@ -174,79 +189,75 @@ weir_err api_limits(struct api_job *job, struct weir_str account)
 }
 
 /* ---- the hosted service's shape ---- */
-static void write_rates(struct look *look, struct weir_str deployment, bool as_series)
+/* {"deployment","metric","effectiveLimit"}, or as a series of one point: {"labels":{...},"values":[...]}. */
+static void write_rate(struct look *look, struct weir_str deployment, enum weir_meter meter, double a_second)
 {
-    struct weir_limits_view view = { .found = false };
     char now[WEIR_TIME_TEXT];
 
-    weir_time_format(weir_wall_ns() / WEIR_S, now);
+    weir_jw_object(&look->w);
+    if (look->as_series) {
+        weir_jw_key(&look->w, "labels");
+        weir_jw_object(&look->w);
+    }
+    weir_jw_key(&look->w, "deployment");
+    weir_jw_str(&look->w, deployment);
+    weir_jw_key(&look->w, "metric");
+    weir_jw_cstr(&look->w, meter_keys[meter]);
+    if (look->as_series) {
+        weir_time_format(weir_wall_ns() / WEIR_S, now);
+        weir_jw_object_end(&look->w);
+        weir_jw_key(&look->w, "values");
+        weir_jw_array(&look->w);
+        weir_jw_object(&look->w);
+        weir_jw_key(&look->w, "timestamp");
+        weir_jw_cstr(&look->w, now);
+        put_f64(&look->w, "value", a_second);
+        weir_jw_object_end(&look->w);
+        weir_jw_array_end(&look->w);
+    } else {
+        put_f64(&look->w, "effectiveLimit", a_second);
+    }
+    weir_jw_object_end(&look->w);
+}
+
+static void write_rates(struct look *look, struct weir_str deployment)
+{
+    struct weir_limits_view view = { .found = false };
+
     weir_limits_show(api_opts(look->job)->limits, look->account, deployment, weir_now_ns(), &view,
                      look->parts, PARTS_MAX);
-    for (int i = 0; i < view.n_meters && view.found; i++) {
-        if (view.meters[i].meter > WEIR_METER_GENERATED)
-            continue;
-        weir_jw_object(&look->w);
-        if (as_series) {
-            weir_jw_key(&look->w, "labels");
-            weir_jw_object(&look->w);
-        }
-        weir_jw_key(&look->w, "deployment");
-        weir_jw_str(&look->w, deployment);
-        weir_jw_key(&look->w, "metric");
-        weir_jw_cstr(&look->w, meter_keys[view.meters[i].meter]);
-        if (as_series) {
-            weir_jw_object_end(&look->w);
-            weir_jw_key(&look->w, "values");
-            weir_jw_array(&look->w);
-            weir_jw_object(&look->w);
-            weir_jw_key(&look->w, "timestamp");
-            weir_jw_cstr(&look->w, now);
-            put_f64(&look->w, "value", view.meters[i].limit / 60);
-            weir_jw_object_end(&look->w);
-            weir_jw_array_end(&look->w);
-        } else {
-            put_f64(&look->w, "effectiveLimit", view.meters[i].limit / 60);
-        }
-        weir_jw_object_end(&look->w);
-    }
+    for (int i = 0; i < view.n_meters && view.found; i++)
+        if (view.meters[i].meter <= WEIR_METER_GENERATED)
+            write_rate(look, deployment, view.meters[i].meter, view.meters[i].limit / 60);
 }
 
 static void on_model_rates(void *ctx, const struct weir_fleet_model *model)
 {
-    write_rates(ctx, model->id, /* as_series= */ false);
+    write_rates(ctx, model->id);
 }
 
-static void on_model_series(void *ctx, const struct weir_fleet_model *model)
+static void write_rate_list(struct look *look, const char *name, struct weir_str deployment, bool as_series)
 {
-    write_rates(ctx, model->id, /* as_series= */ true);
+    look->as_series = as_series;
+    weir_jw_key(&look->w, name);
+    weir_jw_array(&look->w);
+    if (deployment.len)
+        write_rates(look, deployment);
+    else
+        weir_fleet_models(api_opts(look->job)->fleet, on_model_rates, look);
+    weir_jw_array_end(&look->w);
 }
 
 weir_err api_rate_limits(struct api_job *job, struct weir_str account)
 {
-    struct look look = { .job = job, .account = account };
-    struct weir_str deployment = api_param(job, "deployment");
+    struct look look;
+    struct weir_str deployment;
+    weir_err err = look_begin(&look, job, account, "deployment", &deployment);
 
-    if (!api_is(job, "GET"))
-        return api_method_error(job, "GET");
-    look.parts = weir_arena_alloc0(&job->arena, PARTS_MAX * sizeof *look.parts);
-    if (!look.parts)
-        return weir_fail(&job->why, WEIR_NOMEM, "no memory");
-    weir_jw_init(&look.w, &job->out);
-    weir_jw_object(&look.w);
-    weir_jw_key(&look.w, "rateLimits");
-    weir_jw_array(&look.w);
-    if (deployment.len)
-        write_rates(&look, deployment, /* as_series= */ false);
-    else
-        weir_fleet_models(api_opts(job)->fleet, on_model_rates, &look);
-    weir_jw_array_end(&look.w);
-    weir_jw_key(&look.w, "series");
-    weir_jw_array(&look.w);
-    if (deployment.len)
-        write_rates(&look, deployment, /* as_series= */ true);
-    else
-        weir_fleet_models(api_opts(job)->fleet, on_model_series, &look);
-    weir_jw_array_end(&look.w);
+    if (err != WEIR_OK)
+        return err;
+    write_rate_list(&look, "rateLimits", deployment, /* as_series= */ false);
+    write_rate_list(&look, "series", deployment, /* as_series= */ true);
     weir_jw_object_end(&look.w);
     return WEIR_OK;
 }

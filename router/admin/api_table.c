@@ -24,7 +24,8 @@ static weir_err read_now(struct api_job *job, const char *path, struct weir_limi
         *ret_revision = 0;
         return WEIR_OK;
     }
-    return err == WEIR_OK ? weir_limit_table_read(value, &job->arena, /* is_patch= */ false, table, &job->why)
+    return err == WEIR_OK ? api_stored(job, weir_limit_table_read(value, &job->arena, /* is_patch= */ false,
+                                                                  table, &job->why))
                           : err;
 }
 

@@ -34,19 +34,11 @@ void view_close(struct view *view)
 }
 
 /* ---- order ---- */
-static int compare_str(struct weir_str a, struct weir_str b)
-{
-    size_t n = a.len < b.len ? a.len : b.len;
-    int order = n > 0 ? memcmp(a.ptr, b.ptr, n) : 0;
-
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static int compare_rec(const struct weir_replica_record *a, const struct weir_replica_record *b)
 {
-    int by_model = compare_str(a->model, b->model);
+    int by_model = weir_str_cmp(a->model, b->model);
 
-    return by_model != 0 ? by_model : compare_str(a->id, b->id);
+    return by_model != 0 ? by_model : weir_str_cmp(a->id, b->id);
 }
 
 static int by_model_and_id(const void *a, const void *b)

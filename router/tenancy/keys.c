@@ -253,7 +253,7 @@ bool weir_keys_account(struct weir_keys *keys, struct weir_str id, struct weir_a
 static bool has_str(const struct weir_strs *strs, struct weir_str s)
 {
     for (uint32_t i = 0; i < strs->n; i++)
-        if (set_str_cmp(strs->items[i], s) == 0)
+        if (weir_str_cmp(strs->items[i], s) == 0)
             return true;
     return false;
 }

@@ -16,14 +16,6 @@ void account_set_unref(struct account_set *set)
     weir_free(set);
 }
 
-int set_str_cmp(struct weir_str a, struct weir_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len ? memcmp(a.ptr, b.ptr, len) : 0;
-
-    return order ? order : a.len < b.len ? -1 : a.len > b.len;
-}
-
 static bool copy_str(struct weir_arena *arena, struct weir_str *s)
 {
     char *copy = weir_arena_strndup(arena, s->len ? s->ptr : "", s->len);
@@ -96,10 +88,10 @@ static bool fill(struct account_set *set, const struct account_set *old, const c
         struct account_entry *account = &set->accounts[set->n];
         struct weir_why why = { 0 };
         struct weir_str id = { entries[i].key.ptr + prefix_len, entries[i].key.len - prefix_len };
-        while (old && i_old < old->n && set_str_cmp(old->accounts[i_old].id, id) < 0)
+        while (old && i_old < old->n && weir_str_cmp(old->accounts[i_old].id, id) < 0)
             i_old++;
         const struct account_entry *was = old && i_old < old->n ? &old->accounts[i_old] : NULL;
-        if (was && was->revision == entries[i].revision && set_str_cmp(was->id, id) == 0) {
+        if (was && was->revision == entries[i].revision && weir_str_cmp(was->id, id) == 0) {
             *account = *was;
             err = own(set, account) ? WEIR_OK : WEIR_NOMEM;
         } else {

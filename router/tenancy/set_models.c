@@ -17,12 +17,12 @@ void model_set_unref(struct model_set *set)
 
 static int compare_strs(const void *a, const void *b)
 {
-    return set_str_cmp(*(const struct weir_str *)a, *(const struct weir_str *)b);
+    return weir_str_cmp(*(const struct weir_str *)a, *(const struct weir_str *)b);
 }
 
 static int compare_models(const void *a, const void *b)
 {
-    return set_str_cmp(((const struct weir_model_record *)a)->id, ((const struct weir_model_record *)b)->id);
+    return weir_str_cmp(((const struct weir_model_record *)a)->id, ((const struct weir_model_record *)b)->id);
 }
 
 /* Strings of a record may point into the entry: both are copied first. */

@@ -69,6 +69,5 @@ void model_set_unref(struct model_set *set);
 
 /* What a bad record costs: one line. */
 void set_complain(const struct weir_disc_entry *entry, const struct weir_why *why);
-int set_str_cmp(struct weir_str a, struct weir_str b);
 
 #endif

@@ -3,18 +3,16 @@
 The routers are real, the replica is a stub that answers at once: what is measured is the limits."""
 
 import asyncio
-import base64
 import json
 import os
 import subprocess
 import time
-import urllib.request
 
 import fleet as fleet_module
 import grpc
 import pytest
 from conftest import SLOW
-from test_tenancy import admin, everywhere
+from test_tenancy import admin, everywhere, put
 
 TOKENS = 4  # of each answer
 
@@ -29,17 +27,13 @@ class Mesh:
                                      text=True)
         port = json.loads(self.stub.stdout.readline())["grpc"]
         record = {"id": "stub", "model": "demo", "grpc": f"127.0.0.1:{port}", "admin": "127.0.0.1:1"}
-        self.put("/weir/replicas/demo/stub", json.dumps(record))
+        put(fleet, "/weir/replicas/demo/stub", json.dumps(record))
         for _ in range(n):
             fleet.start_router(["--io-threads", "1", "--cq-threads", "1"], wait=False)
         for router in fleet.routers:
             fleet_module.wait_for(router["id"], lambda: fleet_module.get(f"http://{router['admin']}/readyz")[0] == 200)
         for i in range(n):
             fleet_module.wait_for("the mesh", lambda: sum(p["connected"] for p in self.peers(i)) == n - 1)
-
-    def put(self, key, value):
-        body = json.dumps({"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value.encode()).decode()})
-        urllib.request.urlopen(urllib.request.Request(f"http://{self.fleet.etcd}/v3/kv/put", body.encode())).read()
 
     def peers(self, i):
         return admin(self.fleet, "GET", "/v1/fleet/mesh", router=i)[1]["peers"]
@@ -208,7 +202,7 @@ def test_the_table_changes_while_routers_run(mesh):
                         ({"burst": 5}, "burst")):
         status, error = admin(m.fleet, "PATCH", "/v1/fleet/limitsTable", body, router=0)
         assert status == 400 and error["details"] == [{"field": field}], error
-    m.put("/weir/limits-table", '{"start":{"tokensGenerated":0}}')  # past the API: ignored
+    put(m.fleet, "/weir/limits-table", '{"start":{"tokensGenerated":0}}')  # past the API: ignored
     time.sleep(0.5)
     assert start_is("1200")
     assert json.loads(m.fleet.ctl("limits", "table", "reset", "-o", "json"))["start"]["tokensGenerated"] == 36000

@@ -1,5 +1,6 @@
 """Accounts, keys and models as operators and clients meet them: two routers, the admin API, REST and gRPC."""
 
+import base64
 import json
 import time
 import urllib.error
@@ -20,6 +21,12 @@ def admin(fleet, method, path, body=None, token=None, router=0):
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
+
+
+def put(fleet, key, value):
+    """A record put into etcd past the API."""
+    body = json.dumps({"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value.encode()).decode()})
+    urllib.request.urlopen(urllib.request.Request(f"http://{fleet.etcd}/v3/kv/put", body.encode())).read()
 
 
 def chat(router, key, model="demo"):
@@ -87,6 +94,52 @@ def test_lists_come_in_pages(fleet):
             break
     assert names == sorted(names) and {f"accounts/page-{i}" for i in range(5)} <= set(names)
     assert admin(fleet, "GET", "/v1/accounts?pageSize=x")[1]["details"] == [{"field": "pageSize"}]
+
+
+def test_a_malformed_path_or_query_is_refused(fleet):
+    admin(fleet, "POST", "/v1/accounts?accountId=cut")
+    for path in ("/v1/accounts/cut%00x", "/v1/accounts/cut%zz", "/v1/accounts/cut%2"):
+        assert admin(fleet, "GET", path)[0] == 400
+    assert admin(fleet, "POST", "/v1/accounts/cut%00x/apiKeys", {"displayName": "k"})[0] == 400
+    assert admin(fleet, "GET", "/v1/accounts/cut/apiKeys")[1] == {"apiKeys": []}
+    for path, field in (("/v1/accounts?pageToken=%zz", "pageToken"), ("/v1/accounts?pageSize=%zz", "pageSize"),
+                        ("/v1/accounts/cut/limits?model=%00", "model"), ("/v1/accounts/cut/serverlessRateLimits?deployment=%", "deployment")):
+        status, error = admin(fleet, "GET", path)
+        assert status == 400 and error["details"] == [{"field": field}], path
+    status, error = admin(fleet, "POST", "/v1/accounts?accountId=%zz")
+    assert status == 400 and error["details"] == [{"field": "accountId"}]
+
+
+def test_a_broken_record_is_not_the_clients_fault(fleet):
+    """What somebody put into etcd past the API: told apart from a bad request, and a broken model or key can be deleted."""
+    put(fleet, "/weir/accounts/broken", '{"spendTier":99}')
+    put(fleet, "/weir/models/broken", '{"sizeClass":"HUGE"}')
+    short = "0123456789abcdef0123456789abcdef"  # no SHA-256
+    put(fleet, f"/weir/keys/{short}", '{"name":"no account"}')
+    for method, path in (("GET", "/v1/accounts/broken"), ("PATCH", "/v1/accounts/broken"), ("GET", "/v1/fleet/models/broken")):
+        status, error = admin(fleet, method, path, {"spendTier": 1} if method == "PATCH" else None)
+        assert status == 500 and error["code"] == 15 and "stored record" in error["message"], error
+    assert admin(fleet, "DELETE", "/v1/fleet/models/broken")[0] == 200
+    assert admin(fleet, "GET", "/v1/fleet/models/broken")[0] == 404
+    fleet_module.wait_for("the key's record", lambda: short in {
+        k["sha256"] for k in admin(fleet, "GET", "/v1/accounts/-/apiKeys")[1]["apiKeys"]}, seconds=5)
+    status, gone = admin(fleet, "DELETE", f"/v1/accounts/-/apiKeys/{short[:24]}")
+    assert status == 200 and gone["sha256"] == short
+    assert short not in {k["sha256"] for k in admin(fleet, "GET", "/v1/accounts/-/apiKeys")[1]["apiKeys"]}
+
+
+def test_a_key_of_ones_own_is_taken_once(fleet):
+    fleet.create_account("mover", "--has-payment-method", "true")
+    own = "a-key-of-another-service-0123456789"
+    status, made = admin(fleet, "POST", "/v1/accounts/mover/apiKeys", {"displayName": "k", "key": own})
+    assert status == 200 and made["key"] == own
+    assert chat(fleet.routers[0], own)[0] == 200  # at once, on the router that answered
+    status, error = admin(fleet, "POST", "/v1/accounts/mover/apiKeys", {"displayName": "k", "key": own})
+    assert status == 409 and error["code"] == 6 and made["keyId"] in error["message"] and own not in error["message"]
+    status, error = admin(fleet, "POST", "/v1/accounts/mover/apiKeys", {"displayName": "k", "key": "short"})
+    assert status == 400 and error["details"] == [{"field": "key"}]
+    assert admin(fleet, "DELETE", f"/v1/accounts/mover/apiKeys/{made['keyId']}")[0] == 200
+    assert chat(fleet.routers[0], own)[0] == 401  # at once
 
 
 def test_weirctl_and_the_api_agree(fleet):

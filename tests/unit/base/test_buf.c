@@ -137,6 +137,11 @@ static void test_reserve_and_commit(void **state)
 static void test_str_comparisons(void **state)
 {
     (void)state;
+    assert_int_equal(weir_str_cmp(weir_str("abc"), weir_str("abc")), 0);
+    assert_true(weir_str_cmp(weir_str("abc"), weir_str("abd")) < 0);
+    assert_true(weir_str_cmp(weir_str("abc"), weir_str("ab")) > 0);
+    assert_true(weir_str_cmp((struct weir_str){ NULL, 0 }, weir_str("a")) < 0);
+    assert_true(weir_str_cmp(weir_str("\xff"), weir_str("a")) > 0); /* as bytes, not as chars */
     assert_true(weir_str_eq(weir_str("abc"), "abc"));
     assert_false(weir_str_eq(weir_str("abc"), "abcd"));
     assert_false(weir_str_eq(weir_str("abd"), "abc"));

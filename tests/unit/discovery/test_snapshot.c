@@ -69,7 +69,7 @@ static void test_apply_equals_a_plain_model(void **state)
         }
         assert_int_equal(next->n_entries, n_alive);
         for (int i = 1; i < next->n_entries; i++)
-            assert_true(snapshot_key_cmp(next->entries[i - 1].key, next->entries[i].key) < 0);
+            assert_true(weir_str_cmp(next->entries[i - 1].key, next->entries[i].key) < 0);
         weir_disc_snapshot_unref(snap);
         snap = next;
     }
