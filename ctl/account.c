@@ -1,7 +1,4 @@
 /* account.c - accounts: made, changed, suspended, resumed. */
-#include <stdio.h>
-#include <string.h>
-
 #include "ctl/admin.h"
 
 static const char *display_name, *email, *tier, *payment, *unlimited, *policy, *limits, *models, *reason;
@@ -37,65 +34,45 @@ static const struct ctl_member fields[] = {
     { NULL, NULL, NULL, CTL_STR },
 };
 
-static enum ctl_exit send_fields(struct ctl *ctl, const char *method, const char *path,
-                                 const struct ctl_member *members)
+static const char *path_of(struct ctl *ctl, const char *account, const char *verb)
 {
-    struct weir_buf body;
-    struct weir_str reply;
-
-    weir_buf_init(&body, /* limit_bytes= */ 0);
-    enum ctl_exit code = ctl_body(members, &body);
-    if (code == CTL_OK)
-        code = ctl_admin_call(ctl, method, path,
-                              (struct weir_str){ weir_buf_ptr(&body), weir_buf_len(&body) }, &reply);
-    weir_buf_release(&body);
-    return code == CTL_OK ? ctl_show_one(ctl, reply) : code;
+    return ctl_format(ctl, "/v1/accounts/%s%s", ctl_escape(ctl, account), verb);
 }
 
 static enum ctl_exit run_create(struct ctl *ctl, int n_operands, char **operands)
 {
-    if (n_operands != 1)
-        return ctl_usage("account create needs an ACCOUNT");
-    return send_fields(ctl, "POST",
-                       ctl_format(ctl, "/v1/accounts?accountId=%s", ctl_escape(ctl, operands[0])), fields);
+    (void)n_operands;
+    return ctl_admin_show(ctl, "POST",
+                          ctl_format(ctl, "/v1/accounts?accountId=%s", ctl_escape(ctl, operands[0])), fields);
 }
 
 static enum ctl_exit run_update(struct ctl *ctl, int n_operands, char **operands)
 {
-    if (n_operands != 1)
-        return ctl_usage("account update needs an ACCOUNT");
-    return send_fields(ctl, "PATCH", ctl_format(ctl, "/v1/accounts/%s", ctl_escape(ctl, operands[0])),
-                       fields);
+    (void)n_operands;
+    return ctl_admin_show(ctl, "PATCH", path_of(ctl, operands[0], ""), fields);
 }
 
 static enum ctl_exit run_suspend(struct ctl *ctl, int n_operands, char **operands)
 {
     static const struct ctl_member members[] = { { "reason", "suspendState", &reason, CTL_STR },
                                                  { NULL, NULL, NULL, CTL_STR } };
-    if (n_operands != 1)
-        return ctl_usage("account suspend needs an ACCOUNT");
-    return send_fields(ctl, "POST", ctl_format(ctl, "/v1/accounts/%s:suspend", ctl_escape(ctl, operands[0])),
-                       members);
+
+    (void)n_operands;
+    return ctl_admin_show(ctl, "POST", path_of(ctl, operands[0], ":suspend"), members);
 }
 
 static enum ctl_exit run_resume(struct ctl *ctl, int n_operands, char **operands)
 {
     static const struct ctl_member members[] = { { NULL, NULL, NULL, CTL_STR } };
-    if (n_operands != 1)
-        return ctl_usage("account resume needs an ACCOUNT");
-    return send_fields(ctl, "POST", ctl_format(ctl, "/v1/accounts/%s:resume", ctl_escape(ctl, operands[0])),
-                       members);
+
+    (void)n_operands;
+    return ctl_admin_show(ctl, "POST", path_of(ctl, operands[0], ":resume"), members);
 }
 
 static enum ctl_exit run_get(struct ctl *ctl, int n_operands, char **operands)
 {
-    struct weir_str reply;
-    if (n_operands != 1)
-        return ctl_usage("account get needs an ACCOUNT");
-    enum ctl_exit code =
-        ctl_admin_call(ctl, "GET", ctl_format(ctl, "/v1/accounts/%s", ctl_escape(ctl, operands[0])),
-                       (struct weir_str){ NULL, 0 }, &reply);
-    return code == CTL_OK ? ctl_show_one(ctl, reply) : code;
+    (void)n_operands;
+    return ctl_admin_show(ctl, "GET", path_of(ctl, operands[0], ""), /* members= */ NULL);
 }
 
 static enum ctl_exit run_list(struct ctl *ctl, int n_operands, char **operands)

@@ -215,7 +215,7 @@ static void put_list(struct weir_jw *w, const char *text)
     weir_jw_array_end(w);
 }
 
-static bool is_json(const char *text)
+bool ctl_is_json(const char *text)
 {
     struct weir_json j;
 
@@ -246,7 +246,7 @@ static enum ctl_exit put_member(struct weir_jw *w, const struct ctl_member *m)
         weir_jw_bool(w, text[0] == 't');
         return CTL_OK;
     case CTL_JSON:
-        if (!is_json(text))
+        if (!ctl_is_json(text))
             return ctl_usage("--%s %s: not JSON", m->option, text);
         weir_jw_raw(w, weir_str(text));
         return CTL_OK;
@@ -324,6 +324,24 @@ enum ctl_exit ctl_show_one(struct ctl *ctl, struct weir_str object)
     ctl_table_init(&table, &ctl->arena, headers);
     add_members(ctl, &table, "", object);
     return print_table(&table);
+}
+
+enum ctl_exit ctl_admin_show(struct ctl *ctl, const char *method, const char *path,
+                             const struct ctl_member *members)
+{
+    struct weir_buf body;
+    struct weir_str reply;
+    enum ctl_exit code = CTL_OK;
+
+    weir_buf_init(&body, /* limit_bytes= */ 0);
+    if (members)
+        code = ctl_body(members, &body);
+    if (code == CTL_OK)
+        code = ctl_admin_call(ctl, method, path,
+                              (struct weir_str){ members ? weir_buf_ptr(&body) : NULL, weir_buf_len(&body) },
+                              &reply);
+    weir_buf_release(&body);
+    return code == CTL_OK ? ctl_show_one(ctl, reply) : code;
 }
 
 enum ctl_exit ctl_show_list(struct ctl *ctl, const struct weir_str *objects, int n,

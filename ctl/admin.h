@@ -31,11 +31,16 @@ struct ctl_member {
  * number, or not true or false. */
 enum ctl_exit ctl_body(const struct ctl_member *members, struct weir_buf *out);
 
+bool ctl_is_json(const char *text);
+
 /* What a command prints: with -o json the JSON, else one line a member, or a table of the columns' fields. */
 struct ctl_column {
     const char *header, *field;
 };
 enum ctl_exit ctl_show_one(struct ctl *ctl, struct weir_str object);
+/* One request, with a body of the members' options unless they are NULL, and its answer shown. */
+enum ctl_exit ctl_admin_show(struct ctl *ctl, const char *method, const char *path,
+                             const struct ctl_member *members);
 enum ctl_exit ctl_show_list(struct ctl *ctl, const struct weir_str *objects, int n,
                             const struct ctl_column *columns);
 

@@ -136,5 +136,5 @@ const struct ctl_command ctl_key_create = { "api-key create", "", "a new API key
                                             create_options,   0,  run_create };
 const struct ctl_command ctl_key_list = { "api-key list", "", "API keys by id, account and name",
                                           list_options,   0,  run_list };
-const struct ctl_command ctl_key_delete = { "api-key delete", "KEY-ID", "revoke an API key",
-                                            delete_options,   1,        run_delete };
+const struct ctl_command ctl_key_delete = { "api-key delete", "[KEY-ID]", "revoke an API key",
+                                            delete_options,   1,          run_delete };

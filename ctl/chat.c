@@ -305,8 +305,7 @@ static enum ctl_exit run_chat(struct ctl *ctl, int n_operands, char **operands)
     struct weir_why why = { 0 };
     const char *router, *model, *key = key_opt ? key_opt : ctl->key;
     int status = 0;
-    if (n_operands != 1)
-        return ctl_usage("chat needs the text of a message (- reads it from standard input)");
+    (void)n_operands;
     if (max_tokens_opt && !is_number(max_tokens_opt, /* is_whole= */ true))
         return ctl_usage("--max-tokens %s: not a number", max_tokens_opt);
     if (temperature_opt && !is_number(temperature_opt, /* is_whole= */ false))
@@ -336,4 +335,6 @@ static enum ctl_exit run_chat(struct ctl *ctl, int n_operands, char **operands)
     return code;
 }
 
-const struct ctl_command ctl_chat = { "chat", "TEXT", "say something to a model", options, 1, run_chat };
+const struct ctl_command ctl_chat = {
+    "chat", "TEXT", "say something to a model; - reads it from standard input", options, 1, run_chat
+};

@@ -64,9 +64,10 @@ static const char zsh_end[] =
 static enum ctl_exit run(struct ctl *ctl, int n_operands, char **operands)
 {
     struct weir_buf out;
-    bool zsh = n_operands == 1 && strcmp(operands[0], "zsh") == 0;
+    bool zsh = strcmp(operands[0], "zsh") == 0;
     (void)ctl;
-    if (n_operands != 1 || (!zsh && strcmp(operands[0], "bash") != 0))
+    (void)n_operands;
+    if (!zsh && strcmp(operands[0], "bash") != 0)
         return ctl_usage("completion needs bash or zsh");
     weir_buf_init(&out, /* limit_bytes= */ 0);
     if (zsh)

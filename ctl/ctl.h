@@ -42,7 +42,7 @@ struct ctl {
 
 struct ctl_command {
     const char *name;     /* "api-key create" */
-    const char *operands; /* "", or "TEXT" */
+    const char *operands; /* "", "TEXT", or "[TEXT]" when it can do without */
     const char *summary;
     const struct ctl_option *options; /* ends with a NULL name */
     int n_operands_max;

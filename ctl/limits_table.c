@@ -10,22 +10,6 @@
 
 static const struct ctl_option no_options[] = { { NULL, NULL, NULL, NULL } };
 
-static enum ctl_exit call(struct ctl *ctl, const char *method, struct weir_str body)
-{
-    struct weir_str reply;
-    enum ctl_exit code = ctl_admin_call(ctl, method, PATH, body, &reply);
-
-    return code == CTL_OK ? ctl_show_one(ctl, reply) : code;
-}
-
-static bool is_json(const char *text)
-{
-    struct weir_json j;
-
-    weir_json_init(&j, text, strlen(text), /* arena= */ NULL);
-    return weir_json_skip(&j) && weir_json_end(&j, NULL) == WEIR_OK;
-}
-
 /* "start.tokensPrompt=5" as "start":{"tokensPrompt":5}. What is named twice is read in order, so each of a row's numbers can be
  * given by itself. */
 static enum ctl_exit put_change(struct weir_jw *w, struct ctl *ctl, const char *change)
@@ -33,7 +17,7 @@ static enum ctl_exit put_change(struct weir_jw *w, struct ctl *ctl, const char *
     const char *value = strchr(change, '='), *name = change;
     int depth = 0;
 
-    if (!value || value == change || !is_json(value + 1))
+    if (!value || value == change || !ctl_is_json(value + 1))
         return ctl_usage("limits table set: %s is not KEY=VALUE with a number or JSON", change);
     while (depth < DEPTH_MAX) {
         size_t len = strcspn(name, ".=");
@@ -56,10 +40,9 @@ static enum ctl_exit run_set(struct ctl *ctl, int n_operands, char **operands)
 {
     enum ctl_exit code = CTL_OK;
     struct weir_buf body;
+    struct weir_str reply;
     struct weir_jw w;
 
-    if (n_operands == 0)
-        return ctl_usage("limits table set needs KEY=VALUE, such as start.tokensGenerated=72000");
     weir_buf_init(&body, /* limit_bytes= */ 0);
     weir_jw_init(&w, &body);
     weir_jw_object(&w);
@@ -67,29 +50,30 @@ static enum ctl_exit run_set(struct ctl *ctl, int n_operands, char **operands)
         code = put_change(&w, ctl, operands[i]);
     weir_jw_object_end(&w);
     if (code == CTL_OK)
-        code = call(ctl, "PATCH", (struct weir_str){ weir_buf_ptr(&body), weir_buf_len(&body) });
+        code = ctl_admin_call(ctl, "PATCH", PATH,
+                              (struct weir_str){ weir_buf_ptr(&body), weir_buf_len(&body) }, &reply);
     weir_buf_release(&body);
-    return code;
+    return code == CTL_OK ? ctl_show_one(ctl, reply) : code;
 }
 
 static enum ctl_exit run_get(struct ctl *ctl, int n_operands, char **operands)
 {
     (void)n_operands;
     (void)operands;
-    return call(ctl, "GET", (struct weir_str){ NULL, 0 });
+    return ctl_admin_show(ctl, "GET", PATH, /* members= */ NULL);
 }
 
 static enum ctl_exit run_reset(struct ctl *ctl, int n_operands, char **operands)
 {
     (void)n_operands;
     (void)operands;
-    return call(ctl, "DELETE", (struct weir_str){ NULL, 0 });
+    return ctl_admin_show(ctl, "DELETE", PATH, /* members= */ NULL);
 }
 
 const struct ctl_command ctl_limits_table_get = { "limits table get", "", "the numbers of all limits",
                                                   no_options,         0,  run_get };
 const struct ctl_command ctl_limits_table_set = {
-    "limits table set", "KEY=VALUE...", "change numbers of all limits, on every router at once",
+    "limits table set", "KEY=VALUE...", "change numbers of all limits, such as start.tokensGenerated=72000",
     no_options,         CHANGES_MAX,    run_set
 };
 const struct ctl_command ctl_limits_table_reset = { "limits table reset", "", "back to the defaults",

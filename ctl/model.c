@@ -31,54 +31,34 @@ static const struct ctl_member fields[] = {
     { NULL, NULL, NULL, CTL_STR },
 };
 
-static enum ctl_exit send_fields(struct ctl *ctl, const char *method, const char *path)
+static const char *path_of(struct ctl *ctl, const char *model)
 {
-    struct weir_buf body;
-    struct weir_str reply;
-
-    weir_buf_init(&body, /* limit_bytes= */ 0);
-    enum ctl_exit code = ctl_body(fields, &body);
-    if (code == CTL_OK)
-        code = ctl_admin_call(ctl, method, path,
-                              (struct weir_str){ weir_buf_ptr(&body), weir_buf_len(&body) }, &reply);
-    weir_buf_release(&body);
-    return code == CTL_OK ? ctl_show_one(ctl, reply) : code;
+    return ctl_format(ctl, "/v1/fleet/models/%s", ctl_escape(ctl, model));
 }
 
 static enum ctl_exit run_create(struct ctl *ctl, int n_operands, char **operands)
 {
-    if (n_operands != 1)
-        return ctl_usage("model create needs a MODEL");
-    return send_fields(ctl, "POST",
-                       ctl_format(ctl, "/v1/fleet/models?modelId=%s", ctl_escape(ctl, operands[0])));
+    (void)n_operands;
+    return ctl_admin_show(
+        ctl, "POST", ctl_format(ctl, "/v1/fleet/models?modelId=%s", ctl_escape(ctl, operands[0])), fields);
 }
 
 static enum ctl_exit run_update(struct ctl *ctl, int n_operands, char **operands)
 {
-    if (n_operands != 1)
-        return ctl_usage("model update needs a MODEL");
-    return send_fields(ctl, "PATCH", ctl_format(ctl, "/v1/fleet/models/%s", ctl_escape(ctl, operands[0])));
-}
-
-static enum ctl_exit call(struct ctl *ctl, const char *method, int n_operands, char **operands)
-{
-    struct weir_str reply;
-    if (n_operands != 1)
-        return ctl_usage("model get and model delete need a MODEL");
-    enum ctl_exit code =
-        ctl_admin_call(ctl, method, ctl_format(ctl, "/v1/fleet/models/%s", ctl_escape(ctl, operands[0])),
-                       (struct weir_str){ NULL, 0 }, &reply);
-    return code == CTL_OK ? ctl_show_one(ctl, reply) : code;
+    (void)n_operands;
+    return ctl_admin_show(ctl, "PATCH", path_of(ctl, operands[0]), fields);
 }
 
 static enum ctl_exit run_get(struct ctl *ctl, int n_operands, char **operands)
 {
-    return call(ctl, "GET", n_operands, operands);
+    (void)n_operands;
+    return ctl_admin_show(ctl, "GET", path_of(ctl, operands[0]), /* members= */ NULL);
 }
 
 static enum ctl_exit run_delete(struct ctl *ctl, int n_operands, char **operands)
 {
-    return call(ctl, "DELETE", n_operands, operands);
+    (void)n_operands;
+    return ctl_admin_show(ctl, "DELETE", path_of(ctl, operands[0]), /* members= */ NULL);
 }
 
 const struct ctl_command ctl_model_create = { "model create", "MODEL", "a name for a deployment",

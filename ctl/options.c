@@ -276,10 +276,14 @@ const struct ctl_command *ctl_options_read(struct ctl *ctl, const struct ctl_com
                (*ret_exit = fill_defaults(ctl)) == CTL_OK) {
         *ret_operands = words + n_named;
         *ret_n_operands = n_words - n_named;
-        if (*ret_n_operands <= command->n_operands_max)
+        bool is_needed = command->operands[0] && command->operands[0] != '[';
+        if (*ret_n_operands == 0 && is_needed)
+            *ret_exit = ctl_usage("%s needs %s", command->name, command->operands);
+        else if (*ret_n_operands > command->n_operands_max)
+            *ret_exit =
+                ctl_usage("%s: too many words: %s", command->name, words[n_named + command->n_operands_max]);
+        else
             return command;
-        *ret_exit =
-            ctl_usage("%s: too many words: %s", command->name, words[n_named + command->n_operands_max]);
     }
     return NULL;
 }

@@ -66,7 +66,7 @@ WEIR_MUST_CHECK weir_err weir_discovery_register(struct weir_discovery *d, const
 void weir_discovery_unregister(struct weir_discovery *d, const char *key); /* deletes the key soon */
 bool weir_discovery_connected(struct weir_discovery *d);                   /* is the source answering? */
 
-/* ---- blocking calls, for weirctl and tests; they use a connection of their own ---- */
+/* ---- blocking calls, for threads that may wait; they use a connection of their own ---- */
 struct weir_disc_op {
     enum { WEIR_DISC_PUT, WEIR_DISC_DELETE } kind;
     struct weir_str key, value;

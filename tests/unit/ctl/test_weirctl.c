@@ -86,6 +86,11 @@ static void test_help_and_usage(void **state)
     assert_int_equal(ctl("fleet -o yaml"), 2);
     assert_non_null(strstr(err, "yaml"));
     assert_int_equal(ctl("fleet extra"), 2);
+    assert_int_equal(ctl("account suspend"), 2); /* before anybody is asked */
+    assert_non_null(strstr(err, "account suspend needs ACCOUNT"));
+    assert_int_equal(ctl("limits table set"), 2);
+    assert_non_null(strstr(err, "KEY=VALUE"));
+    assert_int_equal(ctl("completion"), 2);
     assert_int_equal(ctl("fleet --etcd"), 2);
     assert_int_equal(ctl("--etcd nonsense fleet"), 1);
     assert_non_null(strstr(err, "nonsense"));
