@@ -1,11 +1,12 @@
-/* gemm.cu - products that stream weights: few tokens against bf16, any number against 8 bits, and the experts of a sparse layer.
+/* gemm.cu - products that stream weights: few tokens against bf16, any number against 8 and 4 bits, and the experts of
+ * a sparse layer.
  *
  * The weights' rows are the 16 rows of mma.m16n8k16, tokens its 8 columns, so that one token wastes nothing that counts: the
  * time is that of reading the weights. A block takes 16 rows; its 8 warps share the inputs among them in chunks, and
  * what they summed is added in the order of warps. A lane reads 16 bytes of a row at once; inputs of weights and
  * activations are permuted alike (attn.cu says how).
  *   [G1] A token's sums do not depend on how many others there are: chunks, warps and their order follow from n_in alone.
- *   [G2] 8-bit weights are exact as bf16; their scale is applied to the sum. */
+ *   [G2] Weights of 8 and 4 bits are exact as bf16, a multiplier of 4 bits included; their scale is applied to the sum. */
 #include "kernels/cuda/cuda_int.h"
 #include "kernels/cuda/gpu.cuh"
 #include "kernels/cuda/linear.cuh"
@@ -79,12 +80,48 @@ template <int KIND, int NT> __device__ static inline void multiply_bytes(float (
     }
 }
 
+/* Two weights of 4 bits, those from bits 0 and 16 on: m (128 + q + 8) - 136 m. The bits of q + 8 behind those of 128 are the bf16 of
+ * their sum, and all three numbers are exact. `by` is m twice, `less` -136 m twice. */
+__device__ static inline uint32_t nibble_pair(uint32_t word, uint32_t by, uint32_t less)
+{
+    return bf16_fma_pair((word & 0x000f000fu) | 0x43004300u, by, less);
+}
+
+/* A lane's 32 inputs are one group, so that it needs one multiplier for each of its two rows. */
+template <int NT> __device__ static inline void multiply_nibbles(float (*c)[4], const struct cuda_weights *w, const size_t *rows,
+                                                                 const uint16_t *const *x, uint32_t chunk)
+{
+    uint32_t k = chunk * 128 + threadIdx.x % 4 * 32;
+    uint4 t = *(const uint4 *)((const uint8_t *)w->data + (rows[0] + k) / 2);
+    uint4 l = *(const uint4 *)((const uint8_t *)w->data + (rows[1] + k) / 2);
+    float mt = (float)w->multipliers[(rows[0] + k) / 32], ml = (float)w->multipliers[(rows[1] + k) / 32];
+    uint32_t top[4] = { t.x, t.y, t.z, t.w }, low[4] = { l.x, l.y, l.z, l.w };
+    uint32_t by_t = bf16_pair(mt, mt), by_l = bf16_pair(ml, ml);
+    uint32_t less_t = bf16_pair(-136 * mt, -136 * mt), less_l = bf16_pair(-136 * ml, -136 * ml);
+
+#pragma unroll
+    for (int s = 0; s < 4; s++) {
+        uint32_t a[2][4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            a[i / 2][i % 2 * 2] = nibble_pair(top[s] >> 4 * i, by_t, less_t);
+            a[i / 2][i % 2 * 2 + 1] = nibble_pair(low[s] >> 4 * i, by_l, less_l);
+        }
+#pragma unroll
+        for (int j = 0; j < NT; j++) {
+            uint4 b = load_x(x[j], k + 8 * (uint32_t)s, w->n_in);
+            mma_bf16(c[j], a[0], b.x, b.y);
+            mma_bf16(c[j], a[1], b.z, b.w);
+        }
+    }
+}
+
 /* Rows [row0, row0 + 16) for tokens [t, end), at most 8 NT of them. */
 template <int KIND, int NT>
 __device__ static void multiply_block(const struct linear_args *a, const struct cuda_weights *w, uint32_t row0, uint32_t t, uint32_t end)
 {
     GPU_SHARED(float, part, GEMM_WARPS * GEMM_ROWS * 8 * NT);
-    const uint32_t unit = KIND == CUDA_BF16 ? 32 : 64;
+    const uint32_t unit = KIND == CUDA_BF16 ? 32 : KIND == CUDA_Q4 ? 128 : 64;
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, r = lane / 4, q = lane % 4, last = w->n_out - 1;
     size_t rows[2] = { (size_t)(row0 + r < last ? row0 + r : last) * w->stride,
                        (size_t)(row0 + r + 8 < last ? row0 + r + 8 : last) * w->stride };
@@ -99,6 +136,8 @@ __device__ static void multiply_block(const struct linear_args *a, const struct 
     for (uint32_t chunk = warp; chunk * unit < w->n_in; chunk += GEMM_WARPS) {
         if (KIND == CUDA_BF16)
             multiply_bf16<NT>(c, w, rows, x, chunk);
+        else if (KIND == CUDA_Q4)
+            multiply_nibbles<NT>(c, w, rows, x, chunk);
         else
             multiply_bytes<KIND, NT>(c, w, rows, x, chunk);
     }
@@ -162,6 +201,8 @@ void linear_launch(struct dev_stream *stream, const struct linear_args *a, enum 
         launch<CUDA_BF16>(s, *a, n_out, n_group, n_tok);
     else if (kind == CUDA_Q8)
         launch<CUDA_Q8>(s, *a, n_out, n_group, n_tok);
+    else if (kind == CUDA_Q4)
+        launch<CUDA_Q4>(s, *a, n_out, n_group, n_tok);
     else
         launch<CUDA_FP8>(s, *a, n_out, n_group, n_tok);
 }

@@ -64,6 +64,18 @@ __device__ static inline uint32_t bf16_pair(float low, float high)
 #endif
 }
 
+/* a * b + c of both numbers of a pair, rounded once. */
+__device__ static inline uint32_t bf16_fma_pair(uint32_t a, uint32_t b, uint32_t c)
+{
+#if defined(__CUDA_ARCH__)
+    uint32_t pair;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(c));
+    return pair;
+#else
+    return bf16_pair(__fmaf_rn(bf16_low(a), bf16_low(b), bf16_low(c)), __fmaf_rn(bf16_high(a), bf16_high(b), bf16_high(c)));
+#endif
+}
+
 /* 2^x; 0 for -inf. */
 __device__ static inline float gpu_exp2(float x)
 {

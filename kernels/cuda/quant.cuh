@@ -1,4 +1,5 @@
-/* quant.cuh - packed weights as numbers: bf16; int8 and e4m3 with a scale a row, both exact in bf16 before the scale. */
+/* quant.cuh - packed weights as numbers: bf16; int8, e4m3 and 4 bits times their multiplier, which are exact in bf16 before the
+ * scale of their row. */
 #pragma once
 
 #include "kernels/cuda/cuda_int.h"
@@ -30,5 +31,10 @@ __device__ static inline float weight_at(const struct cuda_weights *w, size_t ro
 
     if (w->kind == CUDA_BF16)
         return bf16_f32(((const uint16_t *)w->data)[at]);
+    if (w->kind == CUDA_Q4) {
+        uint32_t word = ((const uint32_t *)w->data)[at / 8], j = at % 8;
+        int nibble = (int)(word >> (4 * (j / 2) + 16 * (j % 2)) & 15) - 8;
+        return (float)(nibble * (int)w->multipliers[at / 32]) * w->scale[row];
+    }
     return byte_value(w->kind, ((const uint8_t *)w->data)[at]) * w->scale[row];
 }

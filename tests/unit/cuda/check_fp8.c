@@ -33,14 +33,6 @@ static void launch_product(struct rig *r, void *arg)
              dev_dense_fp8(r->d, a->out, a->out_f32, a->bytes, a->scale, &a->w, a->n_tok));
 }
 
-static double of_fp8(uint8_t byte)
-{
-    int exponent = byte >> 3 & 15, mantissa = byte & 7;
-    double value = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
-
-    return byte & 0x80 ? -value : value;
-}
-
 /* Every byte is the e4m3 nearest to x / scale, but for what f32 may round the quotient by. */
 static bool nearest(const uint8_t *bytes, const double *x, double scale, uint32_t n)
 {
@@ -49,7 +41,7 @@ static bool nearest(const uint8_t *bytes, const double *x, double scale, uint32_
         int exponent = 0;
         frexp(size < 0x1p-6 ? 0x1p-6 : size, &exponent);
         double step = ldexp(1, exponent - 4); /* between neighbours */
-        if ((bytes[i] & 0x7f) == 0x7f || fabs(of_fp8(bytes[i]) - want) > step / 2 + size * 1e-6)
+        if ((bytes[i] & 0x7f) == 0x7f || fabs(rig_of_fp8(bytes[i]) - want) > step / 2 + size * 1e-6)
             return false;
     }
     return true;
@@ -142,7 +134,7 @@ static void check_product(struct rig *r)
             for (uint32_t o = 0; o < n_out; o++) {
                 double sum = 0;
                 for (uint32_t k = 0; k < stride; k++)
-                    sum += of_fp8(x[t * stride + k]) * of_fp8(w[o * stride + k]);
+                    sum += rig_of_fp8(x[t * stride + k]) * rig_of_fp8(w[o * stride + k]);
                 wanted[t * n_out + o] = sum * x_scale[t] * scale[o];
             }
         size_t bytes = (size_t)n_tok * n_out * (a.out_f32 ? 4 : 2);

@@ -18,58 +18,17 @@ static void launch(struct rig *r, void *arg)
     cuda_stream_linear(r->s, a->out, a->out_f32, a->x, &a->w, a->n_tok);
 }
 
-static double of_fp8(uint8_t byte)
-{
-    int exponent = byte >> 3 & 15, mantissa = byte & 7;
-    double value = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
-
-    return byte & 0x80 ? -value : value;
-}
-
-/* Random weights of a kind; zeros behind each row. */
-static struct cuda_weights weights(struct rig *r, double **values, uint32_t n_out, uint32_t n_in,
-                                   enum cuda_kind kind)
-{
-    uint32_t stride = (n_in + CUDA_K_UNIT - 1) / CUDA_K_UNIT * CUDA_K_UNIT;
-    struct cuda_weights w = { .n_out = n_out, .n_in = n_in, .stride = stride, .kind = kind };
-    uint16_t *halves = rig_host(r, (size_t)n_out * stride * 2);
-    uint8_t *bytes = (uint8_t *)halves;
-    double *scale = NULL;
-
-    *values = rig_host(r, (size_t)n_out * n_in * sizeof(double));
-    if (kind != CUDA_BF16)
-        w.scale = rig_f32(r, &scale, n_out, 0.02, 0.005);
-    for (uint32_t i = 0; i < n_out; i++)
-        for (uint32_t k = 0; k < n_in; k++) {
-            size_t at = (size_t)i * stride + k;
-            uint8_t byte = (uint8_t)rig_random(r);
-            double *value = *values + (size_t)i * n_in + k;
-            if (kind == CUDA_BF16) {
-                halves[at] = rig_to_bf16(rig_normal(r));
-                *value = rig_of_bf16(halves[at]);
-            } else if (kind == CUDA_Q8) {
-                bytes[at] = byte;
-                *value = (int8_t)byte * scale[i];
-            } else {
-                bytes[at] = (byte & 0x7f) == 0x7f ? 0 : byte;
-                *value = of_fp8(bytes[at]) * scale[i];
-            }
-        }
-    w.data = rig_upload(r, halves, (size_t)n_out * stride * (kind == CUDA_BF16 ? 2 : 1));
-    return w;
-}
-
 static void check_linear(struct rig *r)
 {
     static const uint32_t n_ins[] = { 1, 30, 64, 129, 520 }, n_outs[] = { 1, 16, 41 },
                           n_toks[] = { 1, 9, 25, 70 };
 
-    for (int kind = CUDA_BF16; kind <= CUDA_FP8; kind++)
+    for (int kind = CUDA_BF16; kind <= CUDA_Q4; kind++)
         for (int i = 0; i < 12; i++) {
             uint32_t n_in = n_ins[i % 5], n_out = n_outs[i % 3], n_tok = n_toks[i % 4];
             double *w, *x, *want = rig_host(r, (size_t)n_tok * n_out * sizeof *want);
             struct args a = { .out_f32 = i % 2, .n_tok = n_tok };
-            a.w = weights(r, &w, n_out, n_in, (enum cuda_kind)kind);
+            a.w = rig_weights(r, &w, n_out, n_in, (enum cuda_kind)kind);
             a.x = rig_bf16(r, &x, (size_t)n_tok * n_in, 1);
             size_t bytes = (size_t)n_tok * n_out * (a.out_f32 ? 4 : 2);
             a.out = rig_device(r, bytes);
@@ -89,10 +48,10 @@ static void check_company(struct rig *r)
 {
     static const uint32_t with[] = { 1, 2, 8, 17, 40, 70 };
 
-    for (int kind = CUDA_BF16; kind <= CUDA_FP8; kind++) {
+    for (int kind = CUDA_BF16; kind <= CUDA_Q4; kind++) {
         double *w;
         struct args a = { .out_f32 = 1 };
-        a.w = weights(r, &w, 20, 300, (enum cuda_kind)kind);
+        a.w = rig_weights(r, &w, 20, 300, (enum cuda_kind)kind);
         a.x = rig_bf16(r, NULL, 70 * 300, 1);
         a.out = rig_device(r, 70 * 20 * 4);
         a.n_tok = 70;

@@ -71,15 +71,12 @@ static void check_route(struct rig *r)
 
 /* Weights of all experts, and the table of them. */
 static struct cuda_weights *all_weights(struct rig *r, double **values, uint32_t n, uint32_t n_out,
-                                        uint32_t n_in)
+                                        uint32_t n_in, enum cuda_kind kind)
 {
     struct cuda_weights *table = rig_host(r, n * sizeof *table);
-    uint32_t stride = (n_in + CUDA_K_UNIT - 1) / CUDA_K_UNIT * CUDA_K_UNIT;
 
-    for (uint32_t i = 0; i < n; i++) {
-        table[i] = (struct cuda_weights){ .n_out = n_out, .n_in = n_in, .stride = stride, .kind = CUDA_BF16 };
-        table[i].data = rig_bf16(r, &values[i], (size_t)n_out * stride, 0.2);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        table[i] = rig_weights(r, &values[i], n_out, n_in, kind);
     return rig_upload(r, table, n * sizeof *table);
 }
 
@@ -92,24 +89,24 @@ static double dot(const double *x, const double *w, uint32_t n)
     return sum;
 }
 
-static void check_experts(struct rig *r)
+static void check_experts_of(struct rig *r, enum cuda_kind kind)
 {
-    enum { N_EXPERT = 5, N_USED = 2, D = 40, FFN = 24, STRIDE = 64 };
+    enum { N_EXPERT = 5, N_USED = 2, D = 40, FFN = 24 };
     static const uint32_t counts[] = { 1, 6, 30 };
     double *gate_up[N_EXPERT], *down[N_EXPERT];
     struct args a = { .n_expert = N_EXPERT, .n_used = N_USED };
 
     a.e = (struct cuda_experts){
-        .n_expert = N_EXPERT, .n_used = N_USED, .d_model = D, .d_ffn = FFN, .kind = CUDA_BF16
+        .n_expert = N_EXPERT, .n_used = N_USED, .d_model = D, .d_ffn = FFN, .kind = kind
     };
-    a.e.gate_up = all_weights(r, gate_up, N_EXPERT, 2 * FFN, D);
-    a.e.down = all_weights(r, down, N_EXPERT, D, FFN);
+    a.e.gate_up = all_weights(r, gate_up, N_EXPERT, 2 * FFN, D, kind);
+    a.e.down = all_weights(r, down, N_EXPERT, D, FFN, kind);
     for (int i = 0; i < 3; i++) {
         uint32_t n = counts[i], n_pair = n * N_USED;
         double *x, *w, *want = rig_host(r, (size_t)n * D * sizeof *want);
         int32_t *expert = rig_host(r, n_pair * sizeof *expert);
         a.n_tok = n;
-        a.x = rig_bf16(r, &x, (size_t)n * D, 1);
+        a.x = rig_bf16(r, &x, (size_t)n * D, 0.2);
         a.weight = rig_f32(r, &w, n_pair, 0.5, 0.2);
         a.e.begin = rig_device(r, (N_EXPERT + 1) * 4);
         a.e.pairs = rig_device(r, n_pair * 4);
@@ -123,17 +120,23 @@ static void check_experts(struct rig *r)
             double act[FFN];
             expert[p] = (int32_t)e;
             for (uint32_t k = 0; k < FFN; k++) {
-                double gate = rig_of_bf16(rig_to_bf16(dot(row, gate_up[e] + k * STRIDE, D)));
-                double up = rig_of_bf16(rig_to_bf16(dot(row, gate_up[e] + (k + FFN) * STRIDE, D)));
+                double gate = rig_of_bf16(rig_to_bf16(dot(row, gate_up[e] + k * D, D)));
+                double up = rig_of_bf16(rig_to_bf16(dot(row, gate_up[e] + (k + FFN) * D, D)));
                 act[k] = rig_of_bf16(rig_to_bf16(gate / (1 + exp(-gate)) * up));
             }
             for (uint32_t k = 0; k < D; k++)
-                want[(size_t)(p / N_USED) * D + k] += w[p] * dot(act, down[e] + k * STRIDE, FFN);
+                want[(size_t)(p / N_USED) * D + k] += w[p] * dot(act, down[e] + k * FFN, FFN);
         }
         a.expert = rig_ints(r, expert, n_pair);
         uint16_t *got = rig_run(r, launch_experts, &a, a.out, (size_t)n * D * 2, NULL, 0);
         rig_near_bf16(r, "experts", got, want, (size_t)n * D, 1e-4);
     }
+}
+
+static void check_experts(struct rig *r)
+{
+    for (int kind = CUDA_BF16; kind <= CUDA_Q4; kind++)
+        check_experts_of(r, (enum cuda_kind)kind);
 }
 
 const struct rig_check checks_moe[] = { { "route", check_route },

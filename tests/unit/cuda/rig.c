@@ -131,6 +131,67 @@ float *rig_f32(struct rig *r, double **values, size_t n, double around, double s
     return rig_upload(r, numbers, n * sizeof *numbers);
 }
 
+double rig_of_fp8(uint8_t byte)
+{
+    int exponent = byte >> 3 & 15, mantissa = byte & 7;
+    double value = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
+
+    return byte & 0x80 ? -value : value;
+}
+
+/* A random weight into row i at k; what it is but for the scale of its row. */
+static double put_weight(struct rig *r, const struct cuda_weights *w, void *row, const uint8_t *multipliers,
+                         uint32_t k)
+{
+    uint8_t byte = (uint8_t)(rig_random(r) >> 20);
+
+    switch (w->kind) {
+    case CUDA_BF16:
+        ((uint16_t *)row)[k] = rig_to_bf16(rig_normal(r));
+        return rig_of_bf16(((uint16_t *)row)[k]);
+    case CUDA_Q8:
+        ((uint8_t *)row)[k] = byte;
+        return (int8_t)byte;
+    case CUDA_FP8:
+        ((uint8_t *)row)[k] = (byte & 0x7f) == 0x7f ? 0 : byte;
+        return rig_of_fp8(((uint8_t *)row)[k]);
+    case CUDA_Q4:
+        break;
+    }
+    uint32_t j = k % 8, shift = 4 * (j / 2) + 16 * (j % 2);
+    uint32_t *word = &((uint32_t *)row)[k / 8];
+    *word = (*word & ~(15u << shift)) | (byte & 15u) << shift;
+    return ((byte & 15) - 8) * multipliers[k / 32];
+}
+
+struct cuda_weights rig_weights(struct rig *r, double **values, uint32_t n_out, uint32_t n_in,
+                                enum cuda_kind kind)
+{
+    uint32_t unit = kind == CUDA_Q4 ? CUDA_Q4_UNIT : CUDA_K_UNIT, stride = (n_in + unit - 1) / unit * unit;
+    struct cuda_weights w = { .n_out = n_out, .n_in = n_in, .stride = stride, .kind = kind };
+    size_t row_bytes = kind == CUDA_BF16 ? (size_t)stride * 2 : kind == CUDA_Q4 ? stride / 2 : stride;
+    char *rows = rig_host(r, n_out * row_bytes);
+    uint8_t *multipliers = rig_host(r, (size_t)n_out * stride / 32);
+    double *scale = NULL;
+
+    *values = rig_host(r, (size_t)n_out * n_in * sizeof(double));
+    if (kind != CUDA_BF16)
+        w.scale = rig_f32(r, &scale, n_out, 0.02, 0.005);
+    for (uint32_t i = 0; i < n_out; i++) {
+        uint8_t *by = multipliers + (size_t)i * stride / 32;
+        char *row = rows + i * row_bytes;
+        memset(row, kind == CUDA_Q4 ? 0x88 : 0, row_bytes);
+        for (uint32_t g = 0; g < stride / 32; g++)
+            by[g] = (uint8_t)rig_between(r, 1, 15);
+        for (uint32_t k = 0; k < n_in; k++)
+            (*values)[(size_t)i * n_in + k] = put_weight(r, &w, row, by, k) * (scale ? scale[i] : 1);
+    }
+    w.data = rig_upload(r, rows, n_out * row_bytes);
+    if (kind == CUDA_Q4)
+        w.multipliers = rig_upload(r, multipliers, (size_t)n_out * stride / 32);
+    return w;
+}
+
 /* ---- comparing ---- */
 static void bad(struct rig *r, const char *what, const char *how, double number)
 {

@@ -27,6 +27,10 @@ double rig_normal(struct rig *r);
 uint16_t *rig_bf16(struct rig *r, double **values, size_t n, double size);
 float *rig_f32(struct rig *r, double **values, size_t n, double around, double size);
 int32_t *rig_ints(struct rig *r, const int32_t *values, size_t n);
+/* Random weights of a kind, zeros behind each row; `values` [n_out, n_in] is what they are. */
+struct cuda_weights rig_weights(struct rig *r, double **values, uint32_t n_out, uint32_t n_in,
+                                enum cuda_kind kind);
+double rig_of_fp8(uint8_t byte);
 void *rig_upload(struct rig *r, const void *from, size_t bytes);
 void *rig_host(struct rig *r, size_t bytes);   /* zeroed, of the host */
 void *rig_device(struct rig *r, size_t bytes); /* NaNs, with a fence behind that rig_run looks after */
