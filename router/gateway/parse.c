@@ -372,13 +372,10 @@ static void read_metadata(struct parse *p)
         return;
     while (weir_json_key(&p->j, &key)) {
         Weir__V1__GenerateRequest__MetadataEntry *entry = parse_room(p, sizeof *entry);
-        char *name = weir_arena_strndup(&p->req->arena, key.ptr, key.len);
-        if (!entry || !name || strlen(name) != key.len) {
-            weir_json_fail(&p->j, WEIR_INVALID, "the name holds a NUL");
+        if (!entry)
             return;
-        }
         weir__v1__generate_request__metadata_entry__init(entry);
-        entry->key = name;
+        parse_copy(p, key, &entry->key);
         parse_string(p, &entry->value);
         if (!parse_list_add(p, (void ***)&p->msg->metadata, &p->msg->n_metadata, entry))
             return;

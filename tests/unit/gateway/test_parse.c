@@ -266,6 +266,7 @@ static void test_faults_are_named(void **state)
         { true, "{\"model\":\"m\"," MESSAGES ",\"prompt\":\"p\"}", "prompt" }, /* of the other path */
         { false, "{\"model\":\"m\",\"prompt\":\"p\"," MESSAGES "}", "messages" },
         { true, "{\"model\":\"m\",\"n\":1,\"n\":1," MESSAGES "}", "n" }, /* [P1] */
+        { true, "{\"model\":\"m\",\"metadata\":{\"a\\u0000\":\"b\"}}", "metadata.a\\u0000" },
         { true, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000\"}]}",
           "messages[0].content" }, /* [V1] */
         { true, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"role\":\"user\",\"content\":\"\"}]}",
