@@ -41,7 +41,7 @@ class Mesh:
     def account(self, name, *args):
         self.fleet.create_account(name, "--has-payment-method", "true", *args)
         key = self.fleet.create_key("k", name)
-        everywhere(self.fleet, lambda r: self.fleet.knows(r, key), seconds=5)
+        everywhere(self.fleet, lambda r: self.fleet.knows(r, key))
         return key
 
     def limits(self, account, router=0):
@@ -141,10 +141,17 @@ def test_a_refusal_says_why_and_for_how_long(mesh):
     status, rates = admin(m.fleet, "GET", "/v1/accounts/small/serverlessRateLimits?deployment=demo")
     assert {"deployment": "demo", "metric": "TOKENS_GENERATED", "effectiveLimit": 1} in rates["rateLimits"]
     assert "TOKENS_GENERATED" in m.fleet.ctl("limits", "show", "--account", "small", "--model", "demo")
-    wait_s = int(fields["retry-after-ms"]) / 1000
-    time.sleep(min(wait_s, 10) + 5)
-    assert ask(router, key)[0] == 200  # and a stream's first line has the headers too
-    assert "x-ratelimit-limit-tokens-generated" in ask(router, m.account("wide"), stream=True)[1]
+    fleet_module.wait_for("room again", lambda: ask(router, key)[0] == 200, seconds=60)
+    assert "x-ratelimit-limit-tokens-generated" in ask(router, m.account("wide"), stream=True)[1]  # a stream's head has them too
+
+
+def test_headers_a_minute(mesh):
+    m = mesh(1, router_args=["--limit-header-unit", "minute"])
+    key = m.account("minute", *limited(60))
+    ask(m.fleet.routers[0], key)
+    fields = ask(m.fleet.routers[0], key)[1]
+    assert fields["x-ratelimit-limit-tokens-generated"] == "60" and fields["x-ratelimit-limit-tokens-prompt"] == "3600000"
+    assert 0 < int(fields["x-ratelimit-remaining-tokens-generated"]) < 60
 
 
 def test_a_refusal_over_grpc(mesh, stubs):
@@ -169,12 +176,13 @@ def test_no_payment_method_ten_requests_a_minute_over_all_routers(mesh):
     m = mesh(2)
     m.fleet.create_account("unpaid")
     key = m.fleet.create_key("k", "unpaid")
-    everywhere(m.fleet, lambda r: m.fleet.knows(r, key), seconds=5)
-    statuses = []
+    everywhere(m.fleet, lambda r: m.fleet.knows(r, key))
+    statuses, start = [], time.monotonic()
     for i in range(14):
         statuses.append(ask(m.fleet.routers[i % 2], key)[0])
-        time.sleep(0.25)
-    assert 10 <= statuses.count(200) <= 11 and 429 in statuses  # one comes back every six seconds
+        time.sleep(0.25)  # a round of the mesh
+    back = (time.monotonic() - start) / 6  # one every six seconds
+    assert 10 <= statuses.count(200) <= 11 + back and (429 in statuses or back > 3)
 
 
 def test_deprioritized_instead_of_refused(mesh):
@@ -184,6 +192,11 @@ def test_deprioritized_instead_of_refused(mesh):
     assert {status for status, _, _ in answers} == {200}
     assert answers[0][1]["x-ratelimit-over-limit"] == "no" and answers[-1][1]["x-ratelimit-over-limit"] == "yes"
     assert answers[0][1]["x-ratelimit-limit-tokens-generated"] == "60" and "x-ratelimit-limit-requests" in answers[0][1]
+
+
+def bad_tables(router):
+    text = fleet_module.get(f"http://{router['admin']}/metrics")[1].decode()
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("weir_limit_table_bad_total"))
 
 
 def test_the_table_changes_while_routers_run(mesh):
@@ -197,18 +210,18 @@ def test_the_table_changes_while_routers_run(mesh):
     assert start_is("600")
     status, table = admin(m.fleet, "PATCH", "/v1/fleet/limitsTable", {"start": {"tokensGenerated": 72000}}, router=0)
     assert status == 200 and table["start"]["tokensGenerated"] == 72000 and table["start"]["tokensPrompt"] == 3600000
-    fleet_module.wait_for("the new table", lambda: start_is("1200"), seconds=2)
+    fleet_module.wait_for("the new table", lambda: start_is("1200"), seconds=20)
     for body, field in (({"start": {"tokensGenerated": -1}}, "start.tokensGenerated"), ({"rampFactor": [1, 3, 2, 4]}, "rampFactor"),
                         ({"burst": 5}, "burst")):
         status, error = admin(m.fleet, "PATCH", "/v1/fleet/limitsTable", body, router=0)
         assert status == 400 and error["details"] == [{"field": field}], error
     put(m.fleet, "/weir/limits-table", '{"start":{"tokensGenerated":0}}')  # past the API: ignored
-    time.sleep(0.5)
+    fleet_module.wait_for("the bad record", lambda: bad_tables(there) == 1, seconds=20)
     assert start_is("1200")
     assert json.loads(m.fleet.ctl("limits", "table", "reset", "-o", "json"))["start"]["tokensGenerated"] == 36000
-    fleet_module.wait_for("the defaults", lambda: start_is("600"), seconds=2)
+    fleet_module.wait_for("the defaults", lambda: start_is("600"), seconds=20)
     m.fleet.ctl("limits", "table", "set", "start.tokensGenerated=120000", "start.tokensPrompt=60", "requests=7000")
-    fleet_module.wait_for("the new table", lambda: start_is("2000"), seconds=2)
+    fleet_module.wait_for("the new table", lambda: start_is("2000"), seconds=20)
     table = json.loads(m.fleet.ctl("limits", "table", "get", "-o", "json"))
     assert table["start"]["tokensPrompt"] == 60 and table["requests"] == 7000
     with pytest.raises(fleet_module.FleetError, match="runShare"):
@@ -224,7 +237,6 @@ def test_a_restart_resets_nobodys_meters(mesh):
     m = mesh(1)
     key = m.account("spent", *limited(6000))  # a hundred tokens a second, a thousand at once
     asyncio.run(load(m, key, 600, 2))
-    time.sleep(1.5)
     before, start = level(m, "spent"), time.monotonic()
     m.fleet.signal("router-1", 15)
     m.fleet.processes["router-1"].wait()
@@ -280,6 +292,5 @@ def test_a_partition_heals_without_counting_twice(mesh):
 
     statuses = asyncio.run(run())
     served = statuses.count(200) * TOKENS
-    everywhere(m.fleet, lambda r: m.used("parted", m.fleet.routers.index(r)) == served, seconds=3)
-    time.sleep(1)
+    everywhere(m.fleet, lambda r: m.used("parted", m.fleet.routers.index(r)) == served)
     assert {m.used("parted", i) for i in range(8)} == {served}
