@@ -1,7 +1,11 @@
 /* attend.c - rows of q, k, v into pages, and attention over them.
  *
- * A page holds, for each KV head, keys transposed [d_head][WEIR_KV_BLOCK] (in one array) and values [WEIR_KV_BLOCK][d_head]
- * (in the other), f32 or bf16; bf16 is rounded to nearest when a page is written. */
+ * A page holds, for each KV head, keys and values in two arrays. f32: keys transposed [d_head][WEIR_KV_BLOCK], values
+ * [WEIR_KV_BLOCK][d_head]. bf16, rounded to nearest: the same in pairs, as AMX tiles want them and so that one load brings both:
+ * keys [d_head / 2][WEIR_KV_BLOCK][2], values [WEIR_KV_BLOCK / 2][d_head][2].
+ *
+ *   [A1] Values of bf16 past the last position stored in a page are zeros: tiles multiply them, by weights of zero. So
+ *        whoever stores a page's first position clears what is behind the batch's own. */
 #include <string.h>
 
 #include "kernels/cpu/cpu_int.h"
@@ -23,21 +27,38 @@ size_t cpu_kv_page_bytes(const struct weir_backend *be, const struct weir_attn_d
     return (size_t)dims->n_kv_head * WEIR_KV_BLOCK * dims->d_head * weir_dtype_size(cpu_of(be)->kv);
 }
 
-/* n numbers, `stride` apart, from number `at` of a page on. */
-static void put(void *pages, enum weir_dtype dtype, size_t at, size_t stride, const float *x, uint32_t n)
+static uint16_t to_bf16(float x)
 {
     uint32_t bits;
 
-    if (dtype == WEIR_F32) {
-        for (uint32_t i = 0; i < n; i++)
-            ((float *)pages)[at + i * stride] = x[i];
-        return;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        memcpy(&bits, &x[i], sizeof bits);
-        bits += 0x7fff + (bits >> 16 & 1); /* to nearest, ties to even */
-        ((uint16_t *)pages)[at + i * stride] = (uint16_t)(bits >> 16);
-    }
+    memcpy(&bits, &x, sizeof bits);
+    bits += 0x7fff + (bits >> 16 & 1); /* to nearest, ties to even */
+    return (uint16_t)(bits >> 16);
+}
+
+/* A head's key and value at position `slot` of its part of a page. */
+static void put_f32(float *keys, float *values, uint32_t slot, const float *k, const float *v, uint32_t d)
+{
+    for (uint32_t i = 0; i < d; i++)
+        keys[(size_t)i * WEIR_KV_BLOCK + slot] = k[i];
+    memcpy(values + (size_t)slot * d, v, d * sizeof *v);
+}
+
+static void put_bf16(uint16_t *keys, uint16_t *values, uint32_t slot, const float *k, const float *v,
+                     uint32_t d)
+{
+    for (uint32_t i = 0; i < d; i++)
+        keys[((size_t)(i / 2) * WEIR_KV_BLOCK + slot) * 2 + i % 2] = to_bf16(k[i]);
+    for (uint32_t i = 0; i < d; i++)
+        values[((size_t)(slot / 2) * d + i) * 2 + slot % 2] = to_bf16(v[i]);
+}
+
+/* [A1] */
+static void clear_values(uint16_t *values, uint32_t from, uint32_t d)
+{
+    for (uint32_t slot = from; slot < WEIR_KV_BLOCK; slot++)
+        for (uint32_t i = 0; i < d; i++)
+            values[((size_t)(slot / 2) * d + i) * 2 + slot % 2] = 0;
 }
 
 static void rotate(float *x, const float *cos, const float *sin, uint32_t half)
@@ -49,16 +70,44 @@ static void rotate(float *x, const float *cos, const float *sin, uint32_t half)
     }
 }
 
+/* How many tokens from t on follow each other in one sequence; at most `max`. */
+static uint32_t run_length(const struct weir_batch *batch, uint32_t t, uint32_t max)
+{
+    uint32_t n = 1;
+
+    while (n < max && t + n < batch->n_tok && batch->seq[t + n] == batch->seq[t] &&
+           batch->pos[t + n] == batch->pos[t] + (int32_t)n)
+        n++;
+    return n;
+}
+
+static void store_in_page(const struct attention_job *j, uint32_t t, const float *k, const float *v)
+{
+    const struct weir_attn_dims *dims = j->dims;
+    uint32_t d = dims->d_head, slot = (uint32_t)j->batch->pos[t] % WEIR_KV_BLOCK;
+    const int32_t *table = j->batch->table + (size_t)j->batch->seq[t] * j->batch->n_block_max;
+    size_t page = (size_t)table[j->batch->pos[t] / WEIR_KV_BLOCK] * dims->n_kv_head;
+    uint32_t n_own = slot == 0 ? run_length(j->batch, t, WEIR_KV_BLOCK) : WEIR_KV_BLOCK;
+
+    for (uint32_t h = 0; h < dims->n_kv_head; h++, k += d, v += d) {
+        size_t at = (page + h) * WEIR_KV_BLOCK * d;
+        if (j->cpu->kv == WEIR_F32) {
+            put_f32((float *)j->kv->k + at, (float *)j->kv->v + at, slot, k, v, d);
+            continue;
+        }
+        put_bf16((uint16_t *)j->kv->k + at, (uint16_t *)j->kv->v + at, slot, k, v, d);
+        clear_values((uint16_t *)j->kv->v + at, n_own, d);
+    }
+}
+
 static void store_token(const struct attention_job *j, uint32_t t)
 {
     const struct weir_attn_dims *dims = j->dims;
     const struct weir_qkv *how = j->how;
     uint32_t d = dims->d_head, n_turned = dims->n_head + dims->n_kv_head,
              width = (n_turned + dims->n_kv_head) * d;
-    size_t pos = (size_t)j->batch->pos[t], slot = pos % WEIR_KV_BLOCK;
+    size_t pos = (size_t)j->batch->pos[t];
     float *row = j->qkv + (size_t)t * width;
-    const int32_t *table = j->batch->table + (size_t)j->batch->seq[t] * j->batch->n_block_max;
-    size_t page = (size_t)table[pos / WEIR_KV_BLOCK] * dims->n_kv_head * WEIR_KV_BLOCK * d;
 
     for (uint32_t i = 0; how->bias && i < width; i++)
         row[i] += how->bias[i];
@@ -68,12 +117,7 @@ static void store_token(const struct attention_job *j, uint32_t t)
             j->cpu->ops->rmsnorm(row + (size_t)h * d, row + (size_t)h * d, norm, d, how->eps);
         rotate(row + (size_t)h * d, how->cos + pos * (d / 2), how->sin + pos * (d / 2), d / 2);
     }
-    for (uint32_t h = 0; h < dims->n_kv_head; h++) {
-        size_t at = page + (size_t)h * WEIR_KV_BLOCK * d;
-        const float *k = row + (size_t)(dims->n_head + h) * d, *v = row + (size_t)(n_turned + h) * d;
-        put(j->kv->k, j->cpu->kv, at + slot, WEIR_KV_BLOCK, k, d);
-        put(j->kv->v, j->cpu->kv, at + slot * d, 1, v, d);
-    }
+    store_in_page(j, t, row + (size_t)dims->n_head * d, row + (size_t)n_turned * d);
 }
 
 static void store_part(void *arg, uint32_t i, uint32_t n)
@@ -98,17 +142,6 @@ void cpu_qkv_store(struct weir_backend *be, void *qkv, const struct weir_qkv *ho
             (uint64_t)batch->n_tok * (dims->n_head + 2 * dims->n_kv_head) * dims->d_head);
 }
 
-/* How many tokens from t on follow each other in one sequence; at most ATTEND_TOKENS. */
-static uint32_t run_length(const struct weir_batch *batch, uint32_t t)
-{
-    uint32_t n = 1;
-
-    while (n < ATTEND_TOKENS && t + n < batch->n_tok && batch->seq[t + n] == batch->seq[t] &&
-           batch->pos[t + n] == batch->pos[t] + (int32_t)n)
-        n++;
-    return n;
-}
-
 static void attention_part(void *arg, uint32_t i, uint32_t n)
 {
     const struct attention_job *j = arg;
@@ -120,7 +153,7 @@ static void attention_part(void *arg, uint32_t i, uint32_t n)
 
     /* Dealt out one by one, not in ranges: the tokens at the end of a prompt attend to more. */
     for (uint32_t t = 0; t < batch->n_tok; t += length) {
-        length = run_length(batch, t);
+        length = run_length(batch, t, ATTEND_TOKENS);
         for (uint32_t h = 0; h < n_kv; h++, item++) {
             if (item % n != i)
                 continue;

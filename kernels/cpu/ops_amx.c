@@ -1,4 +1,4 @@
-/* ops_amx.c - products of bf16 weights on AMX tiles; all else is cpu_ops_avx512's.
+/* ops_amx.c - products on AMX tiles; attention is attend_amx.c's where it fits, all else cpu_ops_avx512's.
  *
  * A tile multiplies bf16 by bf16 and adds in f32. An activation is split into two bf16 numbers, its rounding and what that
  * leaves, so that 16 of its 24 bits count, and each weight tile is used twice: the error is 256 times smaller than that of
@@ -15,21 +15,25 @@
  * are exact, so that the bits are the same.
  *
  * Tiles of bf16: 4 sums (2 blocks of 16 tokens by 2 panels), 2 of activations, 2 of weights. Of integers: 4 sums (the high and
- * low bytes of 16 tokens by 2 panels), 2 of activations, 2 of weights. Missing rows are zeros.
+ * low bytes of 16 tokens by 2 panels), 2 of activations, 2 of weights. Missing rows are zeros. Of
+ * long inputs a chunk is done for all panels before the next: the sums wait in `out`, and what tokens have of the chunk stays
+ * in the second cache.
  * Source: Intel Architecture Instruction Set Extensions, TDPBF16PS, TDPBUSD. */
 #include <immintrin.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/integers.h"
 
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
-#define ROWS 16  /* tokens of a tile */
-#define DEPTH 32 /* inputs of a tile */
-#define TILE_BYTES 1024
+#define ROWS AMX_ROWS
+#define DEPTH AMX_DEPTH
+#define TILE_BYTES AMX_TILE_BYTES
 #define CHUNK_TILES 32    /* of inputs: so many of a block of tokens stay in the second cache */
+#define NEAR 4            /* tiles of weights to prefetch for a few tokens */
 #define FAR 2048          /* bytes of weights to prefetch for vectors */
 #define BF16_TILES_FROM 4 /* tokens from which tiles of bf16 are faster than vectors */
 #define TILES_FROM 6      /* tokens from which tiles of integers are faster than vectors */
@@ -39,16 +43,10 @@ int cpu_amx_allowed(void)
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
 /* Up to 16 tokens: as many rows as there are tokens, which is as much faster. */
 static void configure(uint32_t n_tok)
 {
-    struct tile_config config = { .palette = 1 };
+    struct amx_config config = { .palette = 1 };
 
     for (int i = 0; i < 8; i++) {
         config.row_bytes[i] = 64;
@@ -69,23 +67,6 @@ static size_t prepared_bytes(const struct weir_matrix *m)
     return m->dtype == WEIR_BF16 ? (size_t)PREPARE_TOKENS / ROWS * n_deep(m) * 2 * TILE_BYTES : 0;
 }
 
-/* 32 inputs of a token as bf16, and what the rounding left as bf16. */
-static void split_inputs(const float *x, uint32_t n, uint16_t *rounded, uint16_t *rest)
-{
-    __mmask16 first = (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1);
-    __mmask16 second = (__mmask16)(n >= 32 ? 0xffff : n > 16 ? (1u << (n - 16)) - 1 : 0);
-    __m512 a = _mm512_maskz_loadu_ps(first, x), b = _mm512_maskz_loadu_ps(second, x + 16);
-    __m512i both = (__m512i)_mm512_cvtne2ps_pbh(b, a);
-    __m512 a_back =
-        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(both)), 16));
-    __m512 b_back =
-        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1)), 16));
-
-    _mm512_storeu_si512(rounded, both);
-    _mm512_storeu_si512(rest,
-                        (__m512i)_mm512_cvtne2ps_pbh(_mm512_sub_ps(b, b_back), _mm512_sub_ps(a, a_back)));
-}
-
 /* Tokens as tiles [tokens / 16][n_deep][rounded, rest][16 tokens][32]; the last 16 are filled up with zeros. A tile is written
  * whole, so that the cache sees one stream of lines. */
 static void prepare(const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin, uint32_t end,
@@ -103,8 +84,8 @@ static void prepare(const float *x, const struct weir_matrix *m, uint32_t n_tok,
             uint32_t n_rows = token >= n_tok ? 0 : n_tok - token < ROWS ? n_tok - token : ROWS;
             const float *from = x + (size_t)token * m->n_in + (size_t)i * DEPTH;
             for (uint32_t t = 0; t < n_rows; t++)
-                split_inputs(from + (size_t)t * m->n_in, m->n_in - i * DEPTH, at + t * DEPTH,
-                             at + (ROWS + t) * DEPTH);
+                amx_split(from + (size_t)t * m->n_in, m->n_in - i * DEPTH, at + t * DEPTH,
+                          at + (ROWS + t) * DEPTH);
             memset(at + n_rows * DEPTH, 0, (ROWS - n_rows) * DEPTH * sizeof *at);
             memset(at + (ROWS + n_rows) * DEPTH, 0, (ROWS - n_rows) * DEPTH * sizeof *at);
         }
@@ -139,6 +120,11 @@ static inline __attribute__((always_inline)) void tiles(const struct sums *sums,
          i++, w0 += TILE_BYTES, w1 += TILE_BYTES, x0 += 2 * TILE_BYTES, x1 += 2 * TILE_BYTES) {
         for (int line = 0; line < n_ahead; line++, ahead += 64)
             _mm_prefetch(ahead, _MM_HINT_T1);
+        for (int line = 0; !two_blocks && line < TILE_BYTES;
+             line += 64) { /* few tokens: memory is what takes time */
+            _mm_prefetch(w0 + NEAR * TILE_BYTES + line, _MM_HINT_T0);
+            _mm_prefetch(w1 + NEAR * TILE_BYTES + line, _MM_HINT_T0);
+        }
         _tile_loadd(6, w0, 64);
         _tile_loadd(4, x0, 64);
         _tile_loadd(7, w1, 64);
@@ -274,7 +260,7 @@ static void two_panels(const struct bf16_work *w, uint32_t panel)
     const char *w0 = (const char *)w->m->data + panel * stride + w->chunk * TILE_BYTES;
     const char *w1 = panel + 1 < w->panel_end ? w0 + stride : w0;
     uint32_t n_blocks = (w->n_tok + 2 * ROWS - 1) / (2 * ROWS), ld = w->m->n_out;
-    int n_ahead = (int)(2 * TILE_BYTES / 64 / n_blocks);
+    int n_ahead = n_blocks == 1 ? 0 : (int)(2 * TILE_BYTES / 64 / n_blocks);
     bool inside = (panel + 2) * PANEL <= w->m->n_out && panel + 1 < w->panel_end;
     float edge[2][2][ROWS][PANEL] __attribute__((aligned(64)));
 
@@ -417,7 +403,10 @@ static void rmsnorm(float *out, const float *x, const float *weight, uint32_t n,
 
 static void attend(const struct attend_job *job)
 {
-    cpu_ops_avx512.attend(job);
+    if (attend_amx_fits(job))
+        attend_amx(job);
+    else
+        cpu_ops_avx512.attend(job);
 }
 
 static void silu_mul(float *out, const float *gate, const float *up, uint32_t n)

@@ -19,43 +19,17 @@
 #endif
 
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/vectors.h"
 
 #define NV (PANEL / LANES)                         /* vectors in a panel, and in a page of positions */
 #define KEEP_MAX (TILE_Q > LANES ? TILE_Q : LANES) /* whole vectors */
 #define TOKENS_BLOCK 96 /* tokens whose activations stay in the second cache while panels go by */
 #define PREFETCH_ROWS 24
 
-typedef float vf __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t vi __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint32_t vu __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint16_t vh __attribute__((vector_size(2 * LANES), aligned(2)));
-
 static const union {
     int32_t number[WEIR_KV_BLOCK];
     vi part[NV];
 } numbers = { { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } };
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE vf load(const float *p)
-{
-    return *(const vf *)p;
-}
-
-INLINE void store(float *p, vf v)
-{
-    *(vf *)p = v;
-}
-
-INLINE vf splat(float x)
-{
-    return x - (vf){ 0 };
-}
-
-INLINE vf choose(vi mask, vf yes, vf no)
-{
-    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
-}
 
 /* Lanes are added in a fixed tree. */
 INLINE float sum(vf v)
@@ -84,29 +58,6 @@ INLINE float largest(const vf v[NV])
     }
     return max;
 #endif
-}
-
-/* e^x to about 2 ulp for x <= 0 (what softmax and silu need) and up to 88; below -87 it is 0. Cody-Waite reduction and a
- * polynomial of degree 6 on [-ln2/2, ln2/2]. */
-INLINE vf exp_v(vf x)
-{
-    vi low = x < splat(-87.0f);
-    x = choose(low, splat(-87.0f), x);
-    vf high = splat(88.0f);
-    x = choose(x > high, high, x);
-    vf n = x * splat(1.44269504f);
-    n = (n + splat(12582912.0f)) - splat(12582912.0f); /* round to nearest */
-    vf r = x - n * splat(0.693359375f);
-    r = r - n * splat(-2.12194440e-4f);
-    vf p = splat(1.0f / 720);
-    p = p * r + splat(1.0f / 120);
-    p = p * r + splat(1.0f / 24);
-    p = p * r + splat(1.0f / 6);
-    p = p * r + splat(0.5f);
-    p = p * r + splat(1.0f);
-    p = p * r + splat(1.0f);
-    vf scaled = (vf)((vi)p + (__builtin_convertvector(n, vi) << 23));
-    return (vf)(~low & (vi)scaled);
 }
 
 /* ---- linear ---- */
@@ -351,22 +302,33 @@ struct query {                     /* state of an online softmax: out is the wei
 /* Compilers may fuse a product into the sum that follows, or not, as each copy of an inlined loop pleases; the bits must not
  * hang on that. So nothing here adds two products, and the scale is in q before it gets here. */
 
-/* Numbers of a page, as f32. */
-INLINE vf load_kv(const void *page, size_t i, const int bf16)
+/* LANES keys of number i of a head, from position `at` on; in bf16 numbers i and i + 1 lie side by side. */
+INLINE vf load_keys(const void *page, uint32_t i, uint32_t at, const int bf16)
 {
-    if (bf16)
-        return (vf)(__builtin_convertvector(*(const vh *)((const uint16_t *)page + i), vu) << 16);
-    return load((const float *)page + i);
+    if (!bf16)
+        return load((const float *)page + (size_t)i * WEIR_KV_BLOCK + at);
+    vu pair = *(const vu *)((const uint32_t *)page + (size_t)(i / 2) * WEIR_KV_BLOCK + at);
+    return (vf)(i % 2 ? pair & 0xffff0000u : pair << 16);
 }
 
-INLINE float one_kv(const void *page, size_t i, const int bf16)
+/* Numbers [i, i + LANES) of the value at position j of a page; in bf16 positions j and j + 1 lie side by side. */
+INLINE vf load_value(const void *page, uint32_t j, uint32_t i, uint32_t d, const int bf16)
 {
-    uint32_t bits = bf16 ? (uint32_t)((const uint16_t *)page)[i] << 16 : 0;
+    if (!bf16)
+        return load((const float *)page + (size_t)j * d + i);
+    vu pair = *(const vu *)((const uint32_t *)page + (size_t)(j / 2) * d + i);
+    return (vf)(j % 2 ? pair & 0xffff0000u : pair << 16);
+}
+
+INLINE float one_value(const void *page, uint32_t j, uint32_t i, uint32_t d, const int bf16)
+{
     float ret;
 
     if (!bf16)
-        return ((const float *)page)[i];
-    memcpy(&ret, &bits, sizeof ret);
+        return ((const float *)page)[(size_t)j * d + i];
+    uint32_t pair = ((const uint32_t *)page)[(size_t)(j / 2) * d + i];
+    pair = j % 2 ? pair & 0xffff0000u : pair << 16;
+    memcpy(&ret, &pair, sizeof ret);
     return ret;
 }
 
@@ -395,7 +357,7 @@ INLINE void attend_page(const struct attend_job *job, struct query *queries, con
         __builtin_prefetch(v + i * line); /* as many lines as keys */
         _Pragma("GCC unroll 4") for (int c = 0; c < NV; c++)
         {
-            vf key = load_kv(k, (size_t)i * WEIR_KV_BLOCK + (size_t)c * LANES, bf16);
+            vf key = load_keys(k, i, (uint32_t)c * LANES, bf16);
             _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) scores[a][c] +=
                 key * splat(q[(size_t)i * TILE_Q + (uint32_t)a]);
         }
@@ -429,7 +391,7 @@ INLINE void attend_page(const struct attend_job *job, struct query *queries, con
         vf out[TILE_Q];
         _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) out[a] = (vf){ 0 };
         for (uint32_t j = from; j < to; j++) {
-            vf value = load_kv(v, (size_t)j * d + i, bf16);
+            vf value = load_value(v, j, i, d, bf16);
             __builtin_prefetch(next + (size_t)(i / LANES * WEIR_KV_BLOCK + j) * line);
             _Pragma("GCC unroll 16") for (int a = 0; a < N; a++) out[a] += value * splat(weights[a][j]);
         }
@@ -440,7 +402,7 @@ INLINE void attend_page(const struct attend_job *job, struct query *queries, con
         for (int a = 0; a < N; a++) {
             float out = 0;
             for (uint32_t j = from; j < to; j++)
-                out += one_kv(v, (size_t)j * d + i, bf16) * weights[a][j];
+                out += one_value(v, j, i, d, bf16) * weights[a][j];
             queries[a].out[i] = queries[a].out[i] * keep[a] + out;
         }
 }

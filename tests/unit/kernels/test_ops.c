@@ -682,61 +682,79 @@ static void copy_page_copies(struct weir_backend *one, struct weir_backend *two,
 }
 
 /* ---- keys and values in bf16: half the memory, and near what f32 gives ---- */
-static void attention_bf16(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+/* The same tokens through pages of f32 (`wide`) and of bf16, whole, in pieces and one by one. */
+static void check_bf16(struct weir_backend *wide, const struct weir_attn_dims *dims, uint32_t n_threads)
 {
-    enum { N_TOK = 70, WIDTH = 8 * 32, N_Q = 4 * 32 };
-    struct weir_backend *half[2] = { NULL, NULL };
-    struct weir_attn_dims dims = { 4, 2, 32, 0 };
-    float *cos = floats(one, N_CONTEXT * 16, true), *sin = floats(one, N_CONTEXT * 16, true);
-    float *qkv = floats(one, N_TOK * WIDTH, true), *kept = floats(one, N_TOK * WIDTH, true);
-    float *wide = floats(one, N_TOK * N_Q, false), *out = floats(one, N_TOK * N_Q, false);
-    int32_t pos[N_TOK], seq[N_TOK] = { 0 }, table[N_BLOCK_MAX] = { 3, 1, 5, 2, 4, 0 };
+    enum { N_TOK = 90, N_PAGE = N_TOK / WEIR_KV_BLOCK + 1 };
+    static const uint32_t steps[] = { 1, 7, 16, 33 };
+    const uint32_t d = dims->d_head, n_q = dims->n_head * d, width = n_q + 2 * dims->n_kv_head * d;
+    struct weir_backend *half = NULL;
+    struct weir_backend_opts opts = { .n_threads = n_threads, .kv = WEIR_BF16 };
+    struct weir_why why;
+    float *cos = floats(wide, N_TOK * d, true), *sin = floats(wide, N_TOK * d, true);
+    float *qkv = floats(wide, (size_t)N_TOK * width, true), *kept = floats(wide, (size_t)N_TOK * width, true);
+    float *out = floats(wide, (size_t)N_TOK * n_q, false), *cut = floats(wide, (size_t)N_TOK * n_q, false);
+    int32_t pos[N_TOK], seq[N_TOK] = { 0 }, table[N_PAGE] = { 3, 1, 5, 2, 4, 0 };
     struct weir_batch batch = {
-        .n_tok = N_TOK, .pos = pos, .seq = seq, .table = table, .n_seq = 1, .n_block_max = N_BLOCK_MAX
+        .n_tok = N_TOK, .pos = pos, .seq = seq, .table = table, .n_seq = 1, .n_block_max = N_PAGE
     };
     const struct weir_qkv how = { .cos = cos, .sin = sin };
-    struct weir_why why;
 
-    (void)three;
+    assert_int_equal(weir_backend_cpu_open(&opts, &half, &why), WEIR_OK);
+    size_t page = half->kv_page_bytes(half, dims);
+    assert_int_equal(2 * page, wide->kv_page_bytes(wide, dims));
+    struct weir_kv_pages pages = { wide->alloc(wide, 2 * N_PAGE * page),
+                                   wide->alloc(wide, 2 * N_PAGE * page) };
+    struct weir_kv_pages narrow = { half->alloc(half, N_PAGE * page), half->alloc(half, N_PAGE * page) };
     for (int i = 0; i < N_TOK; i++)
         pos[i] = i;
-    memcpy(kept, qkv, N_TOK * WIDTH * sizeof *qkv);
-    struct weir_kv_pages pages = { two->alloc(two, 6 * two->kv_page_bytes(two, &dims)),
-                                   two->alloc(two, 6 * two->kv_page_bytes(two, &dims)) };
-    two->qkv_store(two, qkv, &how, &pages, &batch, &dims);
-    two->attention(two, wide, qkv, &pages, &batch, &dims, 0.2f);
-    two->free(two, pages.k);
-    two->free(two, pages.v);
-    double *wanted = doubles(wide, N_TOK * N_Q);
-    for (uint32_t i = 0; i < 2; i++) {
-        struct weir_backend_opts opts = { .n_threads = i + 1, .kv = WEIR_BF16 };
-        assert_int_equal(weir_backend_cpu_open(&opts, &half[i], &why), WEIR_OK);
-        assert_int_equal(2 * half[i]->kv_page_bytes(half[i], &dims), two->kv_page_bytes(two, &dims));
-        size_t bytes = 6 * half[i]->kv_page_bytes(half[i], &dims);
-        struct weir_kv_pages narrow = { half[i]->alloc(half[i], bytes), half[i]->alloc(half[i], bytes) };
-        memset(narrow.k, 0xff, bytes); /* NaN */
-        memset(narrow.v, 0xff, bytes);
-        memcpy(qkv, kept, N_TOK * WIDTH * sizeof *qkv);
-        half[i]->qkv_store(half[i], qkv, &how, &narrow, &batch, &dims);
-        half[i]->attention(half[i], out, qkv, &narrow, &batch, &dims, 0.2f);
-        assert_true(weir_ref_nmse(out, wanted, N_TOK * N_Q) < 2e-5);
-        for (uint32_t t = 0; t < N_TOK; t++) { /* [B2] alone */
+    memcpy(kept, qkv, (size_t)N_TOK * width * sizeof *qkv);
+    wide->qkv_store(wide, qkv, &how, &pages, &batch, dims);
+    wide->attention(wide, out, qkv, &pages, &batch, dims, 0.2f);
+    double *wanted = doubles(out, (size_t)N_TOK * n_q);
+
+    memcpy(qkv, kept, (size_t)N_TOK * width * sizeof *qkv);
+    memset(narrow.k, 0xff, N_PAGE * page); /* NaN */
+    memset(narrow.v, 0xff, N_PAGE * page);
+    half->qkv_store(half, qkv, &how, &narrow, &batch, dims);
+    half->attention(half, out, qkv, &narrow, &batch, dims, 0.2f);
+    assert_true(weir_ref_nmse(out, wanted, (size_t)N_TOK * n_q) < 2e-5);
+    for (size_t k = 0; k < sizeof steps / sizeof *steps;
+         k++) { /* [B2] as they would come one after the other */
+        memcpy(qkv, kept, (size_t)N_TOK * width * sizeof *qkv);
+        memset(narrow.k, 0xff, N_PAGE * page);
+        memset(narrow.v, 0xff, N_PAGE * page);
+        for (uint32_t t = 0; t < N_TOK; t += steps[k]) {
             struct weir_batch part = batch;
-            part.n_tok = 1;
+            part.n_tok = N_TOK - t < steps[k] ? N_TOK - t : steps[k];
             part.pos = pos + t;
-            half[i]->attention(half[i], wide, qkv + (size_t)t * WIDTH, &narrow, &part, &dims, 0.2f);
-            assert_memory_equal(wide, out + (size_t)t * N_Q, N_Q * sizeof *out);
+            half->qkv_store(half, qkv + (size_t)t * width, &how, &narrow, &part, dims);
+            half->attention(half, cut + (size_t)t * n_q, qkv + (size_t)t * width, &narrow, &part, dims, 0.2f);
         }
-        half[i]->copy_page(half[i], &narrow, &dims, 3, 0);
-        assert_memory_equal(narrow.k, (char *)narrow.k + 3 * (bytes / 6), bytes / 6);
-        half[i]->free(half[i], narrow.k);
-        half[i]->free(half[i], narrow.v);
-        weir_backend_close(half[i]);
+        assert_memory_equal(cut, out, (size_t)N_TOK * n_q * sizeof *out);
     }
-    float *const all[] = { cos, sin, qkv, kept, wide, out };
-    for (size_t i = 0; i < 6; i++)
-        one->free(one, all[i]);
+    half->copy_page(half, &narrow, dims, 3, 1);
+    assert_memory_equal((char *)narrow.k + page, (char *)narrow.k + 3 * page, page);
+    half->free(half, narrow.k);
+    half->free(half, narrow.v);
+    weir_backend_close(half);
+    void *const all[] = { cos, sin, qkv, kept, out, cut, pages.k, pages.v };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        wide->free(wide, all[i]);
     weir_free(wanted);
+}
+
+static void attention_bf16(struct weir_backend *one, struct weir_backend *two, struct weir_backend *three)
+{
+    static const struct weir_attn_dims dims[] = {
+        { 4, 2, 32, 0 },   { 14, 2, 64, 0 }, { 3, 1, 64, 40 }, { 2, 2, 128, 17 },
+        { 20, 1, 32, 70 }, { 4, 4, 20, 33 }, { 1, 1, 6, 0 },
+    };
+
+    (void)one;
+    (void)three;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+        check_bf16(two, &dims[i], (uint32_t)i % 3 + 1);
 }
 
 /* ---- experts ---- */
