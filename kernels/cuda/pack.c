@@ -22,6 +22,11 @@ static float source_f32(const struct cuda_be *c, const struct weir_weights *part
         return value;
     }
     memcpy(&half, (const char *)part->data + 2 * i, 2);
+    if (part->dtype == WEIR_BF16) {
+        uint32_t bits = (uint32_t)half << 16;
+        memcpy(&value, &bits, 4);
+        return value;
+    }
     return c->host->half_to_f32(half, part->dtype);
 }
 
@@ -33,21 +38,16 @@ static uint16_t to_bf16(float value)
     return isnan(value) ? 0x7fff : (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
-/* To the nearest e4m3, ties to even; |value| is at most FP8_MAX. */
+/* To the nearest e4m3, ties to even; |value| is at most FP8_MAX. In integers: a model has thousands of millions of weights. */
 static uint8_t to_fp8(float value)
 {
-    float size = fabsf(value);
-    int exponent;
+    float size = fabsf(value), ulps = size + 16384.0f; /* whose last bit is 2^-9, a subnormal's */
+    uint32_t bits, small, sign = value < 0 ? 0x80 : 0;
 
-    if (size < 0x1p-6f) /* subnormal: whole multiples of 2^-9; 8 of them are the least normal number */
-        return (uint8_t)((value < 0 ? 0x80 : 0) | (int)nearbyintf(size * 512));
-    frexpf(size, &exponent);                                    /* size = [0.5, 1) * 2^exponent */
-    int mantissa = (int)nearbyintf(ldexpf(size, 4 - exponent)); /* [8, 16] */
-    if (mantissa == 16) {
-        mantissa = 8;
-        exponent++;
-    }
-    return (uint8_t)((value < 0 ? 0x80 : 0) | (exponent - 1 + 7) << 3 | (mantissa - 8));
+    memcpy(&bits, &size, 4);
+    memcpy(&small, &ulps, 4);
+    bits += 0x7ffff + (bits >> 20 & 1); /* to 3 bits of mantissa */
+    return (uint8_t)(sign | (size < 0x1p-6f ? small & 15 : (bits >> 20) - (120u << 3)));
 }
 
 static size_t row_bytes(const struct cuda_weights *w)
@@ -68,8 +68,9 @@ static float pack_bytes(uint8_t *out, const float *x, const struct cuda_weights 
         top = fmaxf(top, fabsf(x[i]));
     float scale = top > 0 ? top / most : 1;
     for (uint32_t i = 0; i < w->n_in; i++) {
-        float value = fminf(fmaxf(x[i] / scale, -most), most);
-        out[i] = w->kind == CUDA_Q8 ? (uint8_t)(int8_t)nearbyintf(value) : to_fp8(value);
+        float value = x[i] / scale;
+        value = value > most ? most : value < -most ? -most : value;
+        out[i] = w->kind == CUDA_Q8 ? (uint8_t)(int8_t)((value + 12582912.0f) - 12582912.0f) : to_fp8(value);
     }
     return scale;
 }
@@ -108,6 +109,10 @@ static void pack_row(struct packing *p, const struct weir_weights *part, size_t 
     const struct cuda_weights *w = &p->m->w;
     char *out = p->piece + p->filled * row_bytes(w);
 
+    if (w->kind == CUDA_BF16 && part->dtype == WEIR_BF16) {
+        memcpy(out, (const char *)part->data + row * part->stride * 2, (size_t)w->n_in * 2);
+        return;
+    }
     for (uint32_t i = 0; i < w->n_in; i++)
         p->x[i] = source_f32(p->c, part, row * part->stride + i);
     if (w->kind == CUDA_Q4)

@@ -185,6 +185,26 @@ static void check_case(const struct golden_model *g, void *arg)
     parallel_close(device.p);
 }
 
+/* One with heads enough for sixteen ranks; those of the goldens have few. Fewer key heads than ranks, from four on. */
+static void check_wide(struct sweep *s)
+{
+    struct tiny_shape shape = tiny_shape();
+    struct golden_model g = { .name = "sixteen heads", .n_prompt = 2 * CHUNK };
+
+    shape.n_head = 16;
+    shape.n_kv_head = 4;
+    shape.d_model = 128;
+    shape.d_ffn = 320;
+    shape.n_context = 128;
+    shape.n_vocab = 500;
+    tiny_model_write(g.dir, &shape);
+    for (int32_t i = 0; i < 2 * CHUNK; i++)
+        g.prompt[i] = i * 37 % 500;
+    g.n_vocab = shape.n_vocab;
+    check_case(&g, s);
+    tiny_model_remove(g.dir);
+}
+
 int main(int argc, char **argv)
 {
     struct sweep s = { .n_ranks = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1 };
@@ -199,6 +219,7 @@ int main(int argc, char **argv)
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     golden_model_each(FOLDER, check_case, &s);
+    check_wide(&s);
     printf("%u models on %u ranks and %d devices, %u failed, %u skipped; off by %.1e in the mean at most\n",
            s.n_run, s.n_ranks, dev_count(), s.n_bad, s.n_skipped, s.mean_max);
     printf("greedy tokens: %u the same, %u near a tie, %u of another expert\n", s.n_told, s.n_tied,
