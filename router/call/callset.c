@@ -64,8 +64,6 @@ struct weir_call {
     struct weir_attach *att; /* of the present attempt; NULL: none */
     struct weir_outgoing *out;
     struct weir_gate_pass pass;
-    bool told_started;  /* the gate knows the prompt's tokens */
-    uint64_t n_charged; /* of the machine's n_ids */
     struct weir_attach *tried[WEIR_ROUTE_EXCLUDE_MAX];
     uint32_t n_tried;
 };
@@ -235,39 +233,28 @@ static void count_end(const struct weir_call *call)
 static void charge(struct weir_call *call)
 {
     const struct call_machine *m = &call->m;
-    const struct weir_gate *gate = call->set->opts.gate;
-    uint64_t now_ns = weir_loop_now(call->set->loop);
 
-    if (!call->pass.metered)
-        return;
-    if (!call->told_started && m->prompt_tokens > 0) {
-        call->told_started = true;
-        weir_gate_started(gate, &call->pass, call->req, m->prompt_tokens, m->cached_tokens, now_ns);
-    }
-    if (m->n_ids > call->n_charged) {
-        weir_gate_charge(gate, &call->pass, call->req, (uint32_t)(m->n_ids - call->n_charged), now_ns);
-        call->n_charged = m->n_ids;
-    }
+    if (call->pass.metered)
+        weir_gate_progress(call->set->opts.gate, &call->pass, call->req, m->prompt_tokens, m->cached_tokens,
+                           m->n_ids, weir_loop_now(call->set->loop));
 }
 
 /* A call that no client saw a token of, and that was not cancelled, used nothing. */
 static void settle(struct weir_call *call)
 {
     const struct call_machine *m = &call->m;
-    bool is_done = m->state == CALL_DONE;
-    bool is_free = m->state == CALL_FAILED && m->n_ids == 0;
+    uint64_t now_ns = weir_loop_now(call->set->loop);
 
     if (!call->pass.metered)
         return;
-    weir_gate_leave(call->set->opts.gate, &call->pass, call->req,
-                    is_done   ? m->done.prompt_tokens
-                    : is_free ? 0
-                              : m->prompt_tokens,
-                    is_done   ? m->done.cached_tokens
-                    : is_free ? 0
-                              : m->cached_tokens,
-                    (uint32_t)(is_done ? m->done.completion_tokens : m->n_ids),
-                    weir_loop_now(call->set->loop));
+    if (m->state == CALL_DONE)
+        weir_gate_leave(call->set->opts.gate, &call->pass, call->req, m->done.prompt_tokens,
+                        m->done.cached_tokens, m->done.completion_tokens, now_ns);
+    else if (m->state == CALL_FAILED && m->n_ids == 0)
+        weir_gate_leave(call->set->opts.gate, &call->pass, call->req, 0, 0, 0, now_ns);
+    else
+        weir_gate_leave(call->set->opts.gate, &call->pass, call->req, m->prompt_tokens, m->cached_tokens,
+                        (uint32_t)m->n_ids, now_ns);
 }
 
 /* From the table at once; from memory when no callback is under way. [C2] */

@@ -113,19 +113,18 @@ weir_err weir_gate_enter(const struct weir_gate *gate, struct weir_request *req,
     return reserve(gate, req, &model, &account, now_ns, ret, ret_retry_ms, why);
 }
 
-void weir_gate_started(const struct weir_gate *gate, const struct weir_gate_pass *pass,
-                       const struct weir_request *req, uint32_t prompt_tokens, uint32_t cached_tokens,
-                       uint64_t now_ns)
+void weir_gate_progress(const struct weir_gate *gate, struct weir_gate_pass *pass,
+                        const struct weir_request *req, uint32_t prompt_tokens, uint32_t cached_tokens,
+                        uint64_t generated_tokens, uint64_t now_ns)
 {
-    if (pass->metered)
+    if (!pass->metered || generated_tokens <= pass->n_charged)
+        return;
+    if (!pass->started)
         weir_limits_started(gate->limits, req->account, req->call_id, prompt_tokens, cached_tokens, now_ns);
-}
-
-void weir_gate_charge(const struct weir_gate *gate, const struct weir_gate_pass *pass,
-                      const struct weir_request *req, uint32_t n_tokens, uint64_t now_ns)
-{
-    if (pass->metered)
-        weir_limits_charge(gate->limits, req->account, req->call_id, n_tokens, now_ns);
+    pass->started = true;
+    weir_limits_charge(gate->limits, req->account, req->call_id,
+                       (uint32_t)(generated_tokens - pass->n_charged), now_ns);
+    pass->n_charged = generated_tokens;
 }
 
 void weir_gate_leave(const struct weir_gate *gate, struct weir_gate_pass *pass,

@@ -2,8 +2,7 @@
  * there room within its limits.
  *
  *     weir_gate_enter     once a call, whatever the number of its attempts: a refusal spends nothing
- *     weir_gate_started   prompt and cached tokens are known
- *     weir_gate_charge    output, as frames come
+ *     weir_gate_progress  what it has used so far, as frames come
  *     weir_gate_leave     what it used in all, once
  *
  * One gate for all loops; any thread. */
@@ -28,6 +27,8 @@ struct weir_gate {
 /* What a call holds of the limits. */
 struct weir_gate_pass {
     bool metered;
+    bool started;       /* its prompt is charged */
+    uint64_t n_charged; /* of its output, tokens */
 };
 
 /* The request's model becomes the name that replicas serve it under; req->note, if any, is written. WEIR_NOMODEL,
@@ -36,12 +37,11 @@ struct weir_gate_pass {
 WEIR_MUST_CHECK weir_err weir_gate_enter(const struct weir_gate *gate, struct weir_request *req,
                                          uint64_t now_ns, struct weir_gate_pass *ret, uint32_t *ret_retry_ms,
                                          struct weir_why *why);
-void weir_gate_started(const struct weir_gate *gate, const struct weir_gate_pass *pass,
-                       const struct weir_request *req, uint32_t prompt_tokens, uint32_t cached_tokens,
-                       uint64_t now_ns);
-void weir_gate_charge(const struct weir_gate *gate, const struct weir_gate_pass *pass,
-                      const struct weir_request *req, uint32_t n_tokens, uint64_t now_ns);
-/* A call that no replica started: prompt_tokens 0. */
+/* Before its first token a call is charged nothing, and holds its estimate: if it fails until then, it is free. */
+void weir_gate_progress(const struct weir_gate *gate, struct weir_gate_pass *pass,
+                        const struct weir_request *req, uint32_t prompt_tokens, uint32_t cached_tokens,
+                        uint64_t generated_tokens, uint64_t now_ns);
+/* Of a call that is free: 0 of all. */
 void weir_gate_leave(const struct weir_gate *gate, struct weir_gate_pass *pass,
                      const struct weir_request *req, uint32_t prompt_tokens, uint32_t cached_tokens,
                      uint32_t generated_tokens, uint64_t now_ns);

@@ -599,6 +599,61 @@ static void test_a_request_that_breaks_replicas_fails_after_two(void **state)
     rig_stop(&rig);
 }
 
+/* Tokens that the account's meters count, and hold, of all calls. */
+static void meters(struct weir_limits *limits, uint64_t ret_used[WEIR_ADAPTIVE], uint64_t *ret_held)
+{
+    struct weir_limits_view view;
+    struct weir_limits_part part = { .router = 0 };
+
+    weir_limits_show(limits, WEIR_STR("acme"), WEIR_STR(RIG_MODEL), weir_now_ns(), &view, &part, 1);
+    assert_true(view.found);
+    memcpy(ret_used, part.used, sizeof part.used);
+    *ret_held = part.held[WEIR_METER_PROMPT] + part.held[WEIR_METER_GENERATED];
+}
+
+static void test_who_saw_no_token_is_charged_none(void **state)
+{
+    struct weir_disc_entry account = { WEIR_STR("/weir/accounts/acme"), WEIR_STR("{}"), 1 };
+    struct weir_disc_snapshot snap = { .entries = &account, .n_entries = 1 };
+    struct rig rig;
+    struct client client = { .n_done = 0 };
+    struct weir_stub_plan plan = slow_plan(4);
+    struct weir_limits_opts limits_opts = { .self = 7 };
+    struct weir_gate gate = { .legacy = false };
+    uint64_t used[WEIR_ADAPTIVE], held;
+
+    (void)state;
+    weir_limit_table_init(&limits_opts.table);
+    assert_int_equal(weir_limits_open(&limits_opts, weir_now_ns(), &gate.limits, NULL), WEIR_OK);
+    assert_int_equal(weir_keys_open("/weir/", &gate.keys, NULL), WEIR_OK);
+    weir_keys_on_snapshot(gate.keys, &snap);
+    rig_init(&rig, 4);
+    rig.call_opts.gate = &gate;
+    rig_start(&rig);
+    plan.mode = WEIR_STUB_BREAK; /* after it said how long the prompt is */
+    rig_plan(&rig, &plan);
+    client_start(&client, &rig, rig_request(&rig, "hello"));
+    client_wait(&client);
+    assert_int_equal(client.err, WEIR_UPSTREAM);
+    meters(gate.limits, used, &held);
+    assert_int_equal(used[WEIR_METER_PROMPT] + used[WEIR_METER_GENERATED] + held, 0);
+
+    rig_until_usable(&rig, 4);
+    plan.mode = WEIR_STUB_SERVE;
+    rig_plan(&rig, &plan);
+    client_start(&client, &rig, rig_request(&rig, "hello"));
+    client_wait(&client);
+    assert_int_equal(client.n_done, 1);
+    meters(gate.limits, used, &held);
+    assert_int_equal(used[WEIR_METER_PROMPT], client.done.prompt_tokens);
+    assert_int_equal(used[WEIR_METER_GENERATED], client.done.completion_tokens);
+    assert_int_equal(held, 0);
+    assert_true(used[WEIR_METER_PROMPT] > 0 && used[WEIR_METER_GENERATED] == 4);
+    rig_stop(&rig);
+    weir_keys_close(gate.keys);
+    weir_limits_close(gate.limits);
+}
+
 static void test_a_rogue_replica_is_told_to_stop_and_left(void **state)
 {
     struct rig rig;
@@ -882,6 +937,7 @@ int main(void)
         cmocka_unit_test(test_a_replica_killed_before_the_first_token_costs_nothing),
         cmocka_unit_test(test_a_replica_killed_in_mid_stream_is_an_error_event),
         cmocka_unit_test(test_a_request_that_breaks_replicas_fails_after_two),
+        cmocka_unit_test(test_who_saw_no_token_is_charged_none),
         cmocka_unit_test(test_a_rogue_replica_is_told_to_stop_and_left),
         cmocka_unit_test(test_no_first_token_in_time_is_a_504),
         cmocka_unit_test(test_the_deadline_is_for_the_first_token_only),
