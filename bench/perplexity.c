@@ -91,7 +91,7 @@ static void run_row(struct parallel *p, const struct row *row, const int32_t *ta
 
     for (uint32_t from = 0, n; from < row->n; from += n) {
         n = row->n - from < CHUNK ? row->n - from : CHUNK;
-        struct weir_batch batch = { n, row->ids + from, pos, seq, table, /* n_seq= */ 1, n_pages };
+        struct weir_batch batch = { n, row->ids + from, pos, seq, table, /* n_seq= */ 1, n_pages, NULL };
         for (uint32_t i = 0; i < n; i++)
             pos[i] = (int32_t)(from + i);
         if (parallel_forward(p, &batch, &why) != WEIR_OK)

@@ -14,6 +14,7 @@
 #ifndef WEIR_KERNELS_KERNELS_H
 #define WEIR_KERNELS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,7 +24,7 @@
 extern "C" {
 #endif
 
-#define WEIR_BACKEND_ABI 3 /* of this table; a plug-in of another one is refused */
+#define WEIR_BACKEND_ABI 4 /* of this table; a plug-in of another one is refused */
 #define WEIR_KV_BLOCK 16   /* tokens in a KV page */
 #define WEIR_HEAD_MAX 1024 /* numbers in a head */
 #define WEIR_EXPERTS_MAX 256
@@ -61,6 +62,9 @@ struct weir_batch {
     const int32_t
         *table; /* [n_seq, n_block_max] page numbers; entries past a sequence's last page are not read */
     uint32_t n_seq, n_block_max;
+    /* [n_tok] -1: the id is in ids; else it is the one of result drawn[i] of the latest sample(), which this host need not
+     * know yet. NULL: all are in ids, as ever where the back end has no sample(). */
+    const int32_t *drawn;
 };
 
 /* A layer's keys and values in pages: kv_page_bytes() each, keys and values alike, laid out as the back end likes. */
@@ -87,6 +91,37 @@ struct weir_qkv {
 struct weir_experts {
     const struct weir_matrix *const *gate_up, *const *down; /* [n_expert] */
     uint32_t n_expert, n_used, d_model, d_ffn;
+};
+
+/* ---- drawing tokens ---- */
+struct weir_logit_bias {
+    int32_t id;
+    float bias; /* added to the token's logit */
+};
+struct weir_seen {
+    int32_t id;
+    uint32_t n_out; /* times in the output; 0: in the prompt alone */
+};
+
+/* How one token is drawn; what is done in which order is that of replica/engine/adjust.h and sample.h. Lists have each id
+ * once. */
+struct weir_draw {
+    double temperature, top_p, min_p;       /* as in sample.h; temperature 0: greedy */
+    double repetition, frequency, presence; /* repetition 1, the others 0: off */
+    uint64_t seed;
+    uint32_t choice, position;
+    int32_t top_k;
+    int32_t row; /* of the logits */
+    const struct weir_seen *seen;
+    const struct weir_logit_bias *bias;
+    const int32_t *bans;  /* ids that may not come */
+    const uint32_t *mask; /* [(n_vocab + 31) / 32] ids whose bit is 0 may not come; NULL: all may */
+    uint32_t n_seen, n_bias, n_bans;
+    bool logprob; /* wanted */
+};
+struct weir_drawn {
+    int32_t id;    /* -1: a logit is NaN, or none is finite */
+    float logprob; /* of it, in the logits as they were given; 0: not wanted */
 };
 
 struct weir_backend {
@@ -161,6 +196,21 @@ struct weir_backend {
     /* x act [n_tok, n] += bias [n], in place. NULL: this back end has it not; a model that needs it (a bias behind attention's
      * output) is refused. */
     void (*add_bias)(struct weir_backend *be, void *x, const float *bias, uint32_t n_tok, uint32_t n);
+
+    /* Tokens drawn where the logits are. All three are NULL where the host does it (CPU). Results are kept in two sets, used by
+     * turns, so that those of a step can be read while the next one runs.
+     *
+     * sample_open: once, before the first sample(): up to n_draws_max results a set, of so many ids; the lists of one call's
+     * draws take list_bytes at most, each rounded up to 8 bytes. WEIR_NOMEM. */
+    weir_err (*sample_open)(struct weir_backend *be, uint32_t n_draws_max, uint32_t n_vocab,
+                            size_t list_bytes, struct weir_why *why);
+    /* Results [first, first + n) of the set, from logits [.., stride] that are left as they are; ids at n_vocab and above never
+     * come. first == 0 begins the set anew. The draws and their lists are not needed afterwards. Waits for nothing, unless a
+     * set's lists are many. */
+    void (*sample)(struct weir_backend *be, uint32_t set, uint32_t first, const float *logits,
+                   uint32_t stride, const struct weir_draw *draws, uint32_t n);
+    /* The set's results, once they have come; until it is begun anew. NULL: failed, end() says why. */
+    const struct weir_drawn *(*drawn)(struct weir_backend *be, uint32_t set);
 };
 
 /* Ranks of one process that meet in collectives; outlives their back ends. A rank that fails breaks the group: collectives

@@ -37,7 +37,7 @@ esac
 say "building into $out with $nvcc"
 cflags=(-std=c17 -O2 -D_GNU_SOURCE -I. -fPIC -fvisibility=hidden)
 objects=()
-for f in base/err base/mem base/utf8 kernels/q4 kernels/cuda/{cuda,ops,pack,ranks,nccl}; do
+for f in base/err base/mem base/utf8 kernels/q4 kernels/cuda/{cuda,draw,ops,pack,ranks,nccl}; do
     "$cc" "${cflags[@]}" -c $f.c -o "$out/$(basename $f).o"
     objects+=("$out/$(basename $f).o")
 done
@@ -95,7 +95,7 @@ if [ -n "$emulate" ]; then
     "${CXX:-g++}" "$out"/emu_*.o "$out/err.o" "$out/mem.o" "$out/utf8.o" -o "$out/check_emu" -lpthread -lm
     "$out/check_emu"
     say "whole models over the emulator"
-    for f in cuda ops pack ranks nccl q4; do table+=("$out/$f.o"); done
+    for f in cuda draw ops pack ranks nccl q4; do table+=("$out/$f.o"); done
     "$cc" "${cflags[@]}" -c tests/unit/cuda/gpu_models.c -o "$out/m_main.o"
     "${CXX:-g++}" "$out/m_main.o" "${model_objects[@]}" "${table[@]}" "$out"/emu_{emu,kernels,dev_emu}.o "$out/err.o" "$out/mem.o" \
         "$out/utf8.o" -o "$out/models_emu" -lpthread -lm -ldl

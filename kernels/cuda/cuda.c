@@ -26,6 +26,16 @@ void cuda_fail(struct cuda_be *c, weir_err err, const char *what)
     c->failed = true;
 }
 
+bool cuda_check(struct cuda_be *c)
+{
+    struct weir_why told = { 0 };
+
+    if (!c->failed && dev_check(c->d, &told) != WEIR_OK)
+        cuda_fail(c, WEIR_IO, told.text);
+    ranks_check(c);
+    return !c->failed;
+}
+
 /* ---- memory ---- */
 static void *be_alloc(struct weir_backend *be, size_t bytes)
 {
@@ -139,7 +149,7 @@ static uint32_t padded(const struct cuda_be *c, uint32_t n_tok)
 
 /* ---- the batch ---- */
 struct layout {
-    size_t ids, pos, seq, runs, table, bytes;
+    size_t ids, pos, seq, from, runs, table, bytes;
 };
 
 static struct layout lay_out(uint32_t n_tok, uint32_t n_seq, uint32_t n_block)
@@ -149,7 +159,8 @@ static struct layout lay_out(uint32_t n_tok, uint32_t n_seq, uint32_t n_block)
 
     l.pos = column;
     l.seq = 2 * column;
-    l.runs = 3 * column;
+    l.from = 3 * column;
+    l.runs = 4 * column;
     l.table = l.runs + 2 * column;
     l.bytes = l.table + (size_t)n_seq * n_block * 4;
     return l;
@@ -226,6 +237,8 @@ static void fill_stage(char *stage, const struct layout *l, const struct weir_ba
     memcpy(ids, batch->ids, n * sizeof *ids);
     memcpy(pos, batch->pos, n * sizeof *pos);
     memcpy(seq, batch->seq, n * sizeof *seq);
+    if (batch->drawn)
+        memcpy(stage + l->from, batch->drawn, n * sizeof *batch->drawn);
     for (uint32_t t = n; t < on->n_tok; t++)
         pos[t] = -1;
     on->n_run = find_runs(runs, batch, &on->run_max) + (on->n_tok - n); /* the padding's have no tokens */
@@ -255,6 +268,9 @@ static bool upload_batch(struct cuda_be *c, const struct weir_batch *batch, uint
     c->batch.table = (int32_t *)(at + l.table);
     dev_upload(c->d, at, c->stage[i], l.bytes);
     dev_mark(c->d, i);
+    if (batch->drawn) /* ahead of what is recorded, which finds all ids in their place */
+        cuda_take_drawn(dev_stream(c->d), (int32_t *)(at + l.ids), (int32_t *)(at + l.from), draws_latest(c),
+                        batch->n_tok);
     return true;
 }
 
@@ -297,11 +313,7 @@ static weir_err be_end(struct weir_backend *be, struct weir_why *why)
         else
             cuda_fail(c, WEIR_IO, "a step could not be recorded");
     }
-    struct weir_why told = { 0 };
-    if (!c->failed && dev_check(c->d, &told) != WEIR_OK)
-        cuda_fail(c, WEIR_IO, told.text);
-    ranks_check(c);
-    return c->failed ? weir_fail(why, WEIR_IO, "%s", c->why.text) : WEIR_OK;
+    return cuda_check(c) ? WEIR_OK : weir_fail(why, WEIR_IO, "%s", c->why.text);
 }
 
 static const void *be_map(struct weir_backend *be, const void *buf, size_t bytes)
@@ -319,11 +331,7 @@ static const void *be_map(struct weir_backend *be, const void *buf, size_t bytes
         return NULL;
     dev_download(c->d, c->map_host.ptr, buf, bytes);
     dev_sync(c->d);
-    struct weir_why told = { 0 };
-    if (dev_check(c->d, &told) != WEIR_OK)
-        cuda_fail(c, WEIR_IO, told.text);
-    ranks_check(c);
-    return c->failed ? NULL : c->map_host.ptr;
+    return cuda_check(c) ? c->map_host.ptr : NULL;
 }
 
 /* ---- opening ---- */
@@ -333,6 +341,7 @@ static void be_close(struct weir_backend *be)
 
     if (c->d) {
         ranks_close(c);
+        draws_close(c);
         graphs_drop(c);
         for (uint32_t i = 0; i < c->n_tables; i++) {
             dev_free(c->d, c->tables[i].gate_up);
@@ -371,6 +380,7 @@ static void fill_table(struct cuda_be *c)
                                    .all_reduce = cuda_all_reduce,
                                    .all_gather = cuda_all_gather };
     cuda_fill_ops(&c->be);
+    draws_fill_ops(&c->be);
 }
 
 weir_err cuda_open(const struct weir_plugin_host *host, const struct weir_backend_opts *opts,

@@ -1,5 +1,5 @@
 /* cuda_be.h - the back end's own state, for the files that fill its table: cuda.c (opening, memory, steps), pack.c (weights),
- * ops.c (operations), ranks.c (collectives). */
+ * ops.c (operations), draw.c (tokens), ranks.c (collectives). */
 #ifndef WEIR_KERNELS_CUDA_CUDA_BE_H
 #define WEIR_KERNELS_CUDA_CUDA_BE_H
 
@@ -9,6 +9,7 @@
 #define GRAPHS_MAX 64        /* recorded steps kept; the one longest unused gives way */
 #define GRAPH_TOKENS_MAX 256 /* steps of more are not recorded */
 #define STAGES 2             /* batches on their way to the device */
+#define DRAW_SETS 2          /* results of steps: one is read while the next comes */
 #define EXPERT_LAYERS_MAX 1024
 #define WORK_BYTES ((size_t)16 << 20) /* for partial softmaxes */
 #define ALLOCS_MAX 8192
@@ -63,6 +64,7 @@ struct cuda_be {
         enum cuda_kind kind;
     } * tables;
     uint32_t n_tables;
+    struct draws *draws; /* NULL: sample_open has not been called */
     struct ranks *ranks; /* NULL: alone */
 };
 
@@ -73,6 +75,8 @@ static inline struct cuda_be *cuda_of(struct weir_backend *be)
 
 /* Keeps the first failure; end() and map() tell of it. */
 void cuda_fail(struct cuda_be *c, weir_err err, const char *what);
+/* Asks the device and the ranks; false: something failed, now or before. */
+bool cuda_check(struct cuda_be *c);
 /* False: no memory, and cuda_fail was told. Contents are lost when it grows. */
 bool scratch_fit(struct cuda_be *c, struct scratch *s, size_t bytes);
 /* Rows an operation of the step computes: those of the padded batch for its own n_tok. Notes that `buf` takes so many. */
@@ -87,6 +91,12 @@ uint64_t cuda_matrix_bytes(const struct weir_matrix *m);
 
 /* ops.c */
 void cuda_fill_ops(struct weir_backend *be);
+
+/* draw.c */
+void draws_fill_ops(struct weir_backend *be);
+void draws_close(struct cuda_be *c); /* takes one that has none */
+const struct weir_drawn *
+draws_latest(const struct cuda_be *c); /* on the device; sample_open has been called */
 
 /* ranks.c: collectives. WEIR_UNAVAILABLE, WEIR_NOMEM, WEIR_IO. */
 WEIR_MUST_CHECK weir_err ranks_open(struct cuda_be *c, struct weir_group *group, struct weir_why *why);

@@ -113,27 +113,16 @@ void cuda_experts_run(struct dev_stream *s, uint16_t *out, const uint16_t *x, co
                       const int32_t *expert, const float *weight, uint32_t n_tok);
 
 /* ---- sample.cu ---- */
-/* One row's parameters, on the device. The order of what is done is that of replica/engine/sample.h. */
-struct cuda_sample {
-    double temperature, top_p, min_p;
-    uint64_t seed;
-    int32_t top_k;
-    uint32_t choice, position;
-    float repetition, frequency, presence;
-    uint32_t n_seen, i_seen; /* seen[i_seen ..): ids that came, with counts */
-    uint32_t n_bias, i_bias;
-    int32_t i_mask; /* row of `masks`, or -1 */
-};
 struct cuda_sample_in {
-    const float *logits; /* [n, n_vocab]; changed by penalties, bias and mask */
-    const struct cuda_sample *rows;
-    const int32_t *seen_ids, *seen_counts, *bias_ids;
-    const float *bias;
-    const uint32_t *masks; /* [.., ceil(n_vocab / 32)]; 0 = may not come */
-    uint32_t n, n_vocab;
+    const float *logits; /* [.., stride] */
+    uint32_t stride, n_vocab, n;
+    const struct weir_draw *draws; /* [n], and what they point to, of the device */
+    float *work;                   /* [n, n_vocab] */
 };
-/* ids [n]: a token, or -1 when a logit is NaN or none is finite; logprob [n] before temperature, may be NULL. */
-void cuda_sample_run(struct dev_stream *s, int32_t *ids, float *logprob, const struct cuda_sample_in *in);
+void cuda_sample_run(struct dev_stream *s, struct weir_drawn *out, const struct cuda_sample_in *in);
+/* ids[i] = drawn[from[i]].id where from[i] is not -1; 0 for a token that is none. */
+void cuda_take_drawn(struct dev_stream *s, int32_t *ids, const int32_t *from, const struct weir_drawn *drawn,
+                     uint32_t n);
 
 /* ---- reduce.cu ---- */
 struct cuda_peers {

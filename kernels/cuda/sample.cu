@@ -1,6 +1,6 @@
 /* sample.cu - from logits to a token on the device, a block a row, without sorting.
  *
- * What sample.h of the engine says, in the same order: penalties, bias, mask; temperature; top-k, top-p, min-p, each keeping
+ * What sample.h of the engine says, in the same order: bias, penalties, bans, mask; temperature; top-k, top-p, min-p, each keeping
  * the more probable, ties by the lower id; a draw by the number of (seed, choice, position). Probabilities are whole
  * numbers here, 2^40 for the likeliest token, so their sums do not depend on the order in which threads add them.
  * Whatever has to be found in sorted order - the k-th token, the one where the mass reaches p, the one drawn - is found by
@@ -13,11 +13,12 @@
 
 #define SAMPLE_THREADS 512
 #define SAMPLE_BINS 256
+#define TAKE_THREADS 128
 #define SAMPLE_ONE 1099511627776.0 /* 2^40 */
 
 struct row {
-    const struct cuda_sample *how;
-    float *logits;
+    const struct weir_draw *how;
+    const float *logits;
     uint32_t n;
     float best;
     int32_t i_best;
@@ -146,23 +147,39 @@ __device__ static uint32_t walk(const struct row *row, bool by_mass, uint32_t on
 }
 
 /* ---- the row ---- */
-__device__ static void apply_rules(const struct cuda_sample_in *in, const struct cuda_sample *how, float *logits)
+__device__ static bool has_rules(const struct weir_draw *how)
 {
-    for (uint32_t i = threadIdx.x; i < how->n_seen; i += SAMPLE_THREADS) {
-        float *at = &logits[in->seen_ids[how->i_seen + i]];
-        *at = *at > 0 ? *at / how->repetition : *at * how->repetition;
-        *at -= how->presence + how->frequency * (float)in->seen_counts[how->i_seen + i];
-    }
+    return how->n_bias || how->n_seen || how->n_bans || how->mask;
+}
+
+/* One number after the other, in the order and the precision of the host, so that both choose the same. */
+__device__ static float penalized(float logit, const struct weir_draw *how, uint32_t n_out)
+{
+    logit = (float)(logit > 0 ? (double)logit / how->repetition : (double)logit * how->repetition);
+    if (n_out > 0)
+        logit -= (float)how->presence;
+    for (uint32_t i = 0; i < n_out; i++)
+        logit -= (float)how->frequency;
+    return logit;
+}
+
+/* A changed copy of the logits. */
+__device__ static void apply_rules(const struct weir_draw *how, const float *from, float *logits, uint32_t n)
+{
+    for (uint32_t i = threadIdx.x; i < n; i += SAMPLE_THREADS)
+        logits[i] = from[i];
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < how->n_bias; i += SAMPLE_THREADS)
-        logits[in->bias_ids[how->i_bias + i]] += in->bias[how->i_bias + i];
+        logits[how->bias[i].id] += how->bias[i].bias;
     __syncthreads();
-    if (how->i_mask >= 0) {
-        const uint32_t *mask = in->masks + (size_t)how->i_mask * gpu_ceil_div(in->n_vocab, 32);
-        for (uint32_t i = threadIdx.x; i < in->n_vocab; i += SAMPLE_THREADS)
-            if (!(mask[i / 32] >> i % 32 & 1))
-                logits[i] = -GPU_INF;
-    }
+    for (uint32_t i = threadIdx.x; i < how->n_seen; i += SAMPLE_THREADS)
+        logits[how->seen[i].id] = penalized(logits[how->seen[i].id], how, how->seen[i].n_out);
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < how->n_bans; i += SAMPLE_THREADS)
+        logits[how->bans[i]] = -GPU_INF;
+    for (uint32_t i = threadIdx.x; how->mask && i < n; i += SAMPLE_THREADS)
+        if (!(how->mask[i / 32] >> i % 32 & 1))
+            logits[i] = -GPU_INF;
     __syncthreads();
 }
 
@@ -220,7 +237,7 @@ __device__ static inline uint64_t hash_mix(uint64_t seed, uint64_t value)
     return x ^ (x >> 31);
 }
 
-__device__ static double uniform(const struct cuda_sample *how)
+__device__ static double uniform(const struct weir_draw *how)
 {
     uint64_t bits = hash_mix(hash_mix(hash_mix(0x77656972, how->seed), how->choice), how->position);
     return (double)(bits >> 11) * 0x1p-53;
@@ -276,42 +293,76 @@ __device__ static int32_t draw(struct row *row, bool sorted)
     return (int32_t)walk(row, /* by_mass= */ false, key, each ? (left - before) / each : 0);
 }
 
-__global__ void __launch_bounds__(SAMPLE_THREADS)
-    sample_kernel(int32_t *ids, float *logprob, struct cuda_sample_in in)
+/* row.i_best is a token. */
+__device__ static int32_t choose(struct row *row)
 {
-    const struct cuda_sample *how = &in.rows[blockIdx.x];
-    struct row row = {};
+    const struct weir_draw *how = row->how;
+    bool by_k = how->top_k > 0 && (uint32_t)how->top_k < row->n;
 
-    row.how = how;
-    row.logits = (float *)in.logits + (size_t)blockIdx.x * in.n_vocab;
-    row.n = in.n_vocab;
-    apply_rules(&in, how, row.logits);
-    row.i_best = find_best(row.logits, row.n);
-    int32_t id = row.i_best;
-    if (id >= 0) {
-        row.best = row.logits[id];
-        if (how->temperature > 0 && how->top_k != 1) {
-            bool by_k = how->top_k > 0 && (uint32_t)how->top_k < row.n;
-            row.id_cut = 0xffffffffu;
-            if (by_k)
-                keep_top_k(&row);
-            if (how->top_p < 1)
-                keep_top_p(&row);
-            if (how->min_p > 0)
-                keep_min_p(&row);
-            id = draw(&row, by_k || how->top_p < 1);
-        }
-    }
-    if (logprob) { /* the same for the whole grid */
-        double lse = row.i_best >= 0 ? log_sum(row.logits, row.n, row.best) : 0;
-        if (threadIdx.x == 0)
-            logprob[blockIdx.x] = id >= 0 ? (float)((double)row.logits[id] - lse) : __uint_as_float(0x7fc00000u);
-    }
-    if (threadIdx.x == 0)
-        ids[blockIdx.x] = id;
+    row->best = row->logits[row->i_best];
+    if (how->temperature <= 0 || how->top_k == 1)
+        return row->i_best;
+    row->id_cut = 0xffffffffu;
+    if (by_k)
+        keep_top_k(row);
+    if (how->top_p < 1)
+        keep_top_p(row);
+    if (how->min_p > 0)
+        keep_min_p(row);
+    return draw(row, by_k || how->top_p < 1);
 }
 
-void cuda_sample_run(struct dev_stream *s, int32_t *ids, float *logprob, const struct cuda_sample_in *in)
+/* Log softmax of a token; NaN when the logits say nothing. All threads call it; i_best: of these logits. */
+__device__ static float log_softmax(const float *logits, uint32_t n, int32_t i_best, int32_t id)
 {
-    GPU_LAUNCH(sample_kernel, in->n, SAMPLE_THREADS, 0, (gpu_stream)s, ids, logprob, *in);
+    if (i_best < 0 || id < 0)
+        return __uint_as_float(0x7fc00000u);
+    return (float)((double)logits[id] - log_sum(logits, n, logits[i_best]));
+}
+
+__global__ void __launch_bounds__(SAMPLE_THREADS) sample_kernel(struct weir_drawn *out, struct cuda_sample_in in)
+{
+    const struct weir_draw *how = &in.draws[blockIdx.x];
+    const float *given = in.logits + (size_t)how->row * in.stride;
+    struct row row = {};
+    float logprob = 0;
+
+    row.how = how;
+    row.n = in.n_vocab;
+    row.logits = given;
+    if (has_rules(how)) {
+        float *changed = in.work + (size_t)blockIdx.x * in.n_vocab;
+        apply_rules(how, given, changed, in.n_vocab);
+        row.logits = changed;
+    }
+    row.i_best = find_best(row.logits, row.n);
+    int32_t id = row.i_best < 0 ? -1 : choose(&row);
+    if (how->logprob) {
+        int32_t i_best = row.logits == given ? row.i_best : find_best(given, row.n);
+        logprob = log_softmax(given, row.n, i_best, id);
+    }
+    if (threadIdx.x == 0) {
+        out[blockIdx.x].id = id;
+        out[blockIdx.x].logprob = logprob;
+    }
+}
+
+void cuda_sample_run(struct dev_stream *s, struct weir_drawn *out, const struct cuda_sample_in *in)
+{
+    GPU_LAUNCH(sample_kernel, in->n, SAMPLE_THREADS, 0, (gpu_stream)s, out, *in);
+}
+
+/* ---- the next step's tokens ---- */
+__global__ void take_kernel(int32_t *ids, const int32_t *from, const struct weir_drawn *drawn, uint32_t n)
+{
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (i < n && from[i] >= 0)
+        ids[i] = drawn[from[i]].id < 0 ? 0 : drawn[from[i]].id;
+}
+
+void cuda_take_drawn(struct dev_stream *s, int32_t *ids, const int32_t *from, const struct weir_drawn *drawn,
+                     uint32_t n)
+{
+    GPU_LAUNCH(take_kernel, gpu_ceil_div(n, TAKE_THREADS), TAKE_THREADS, 0, (gpu_stream)s, ids, from, drawn, n);
 }

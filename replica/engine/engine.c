@@ -415,8 +415,8 @@ weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_
     admit_all(eng, now_ns);
     sched_fill(eng, now_ns, &ret->n_prefill, &ret->n_decode);
     if (eng->n_tok > 0) {
-        struct weir_batch batch = { eng->n_tok, eng->ids,          eng->pos,       eng->seq,
-                                    eng->table, eng->opts.n_slots, eng->n_page_max };
+        struct weir_batch batch = { eng->n_tok, eng->ids,          eng->pos,        eng->seq,
+                                    eng->table, eng->opts.n_slots, eng->n_page_max, NULL };
         weir_err err = parallel_forward(eng->model, &batch, why);
         if (err != WEIR_OK)
             return err;

@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "kernels/kernels.h" /* struct weir_logit_bias */
 
 struct weir_engine;
 struct weir_session;
@@ -55,10 +56,6 @@ WEIR_MUST_CHECK weir_err weir_engine_open(const struct weir_engine_opts *opts, s
 void weir_engine_close(struct weir_engine *eng); /* takes NULL; sessions must be closed */
 const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng); /* any thread; constant */
 
-struct weir_logit_bias {
-    int32_t id;
-    float bias; /* added to the token's logit */
-};
 
 /* What an answer must be, one for each choice. All on the step thread. */
 struct weir_constraint_ops {

@@ -8,8 +8,7 @@
 
 struct args {
     struct cuda_sample_in in;
-    int32_t *ids;
-    float *logprob;
+    struct weir_drawn *out;
 };
 
 struct item {
@@ -20,7 +19,7 @@ struct item {
 static void launch(struct rig *r, void *arg)
 {
     struct args *a = arg;
-    cuda_sample_run(r->s, a->ids, a->logprob, &a->in);
+    cuda_sample_run(r->s, a->out, &a->in);
 }
 
 static int by_logit(const void *a, const void *b)
@@ -32,12 +31,12 @@ static int by_logit(const void *a, const void *b)
     return x->id - y->id;
 }
 
-static double weight(const struct item *items, uint32_t i, const struct cuda_sample *how)
+static double weight(const struct item *items, uint32_t i, const struct weir_draw *how)
 {
     return exp((items[i].logit - items[0].logit) / how->temperature);
 }
 
-static double uniform(const struct cuda_sample *how)
+static double uniform(const struct weir_draw *how)
 {
     uint64_t bits =
         weir_hash_mix(weir_hash_mix(weir_hash_mix(0x77656972, how->seed), how->choice), how->position);
@@ -45,7 +44,7 @@ static double uniform(const struct cuda_sample *how)
 }
 
 /* The token, and how near the draw came to another one: then either will do. */
-static int32_t want_token(struct rig *r, const float *logits, uint32_t n, const struct cuda_sample *how,
+static int32_t want_token(struct rig *r, const float *logits, uint32_t n, const struct weir_draw *how,
                           double *margin)
 {
     struct item *items = rig_host(r, n * sizeof *items), *by_id = rig_host(r, n * sizeof *items);
@@ -108,20 +107,21 @@ static double log_softmax(const float *logits, uint32_t n, int32_t id)
     return (double)logits[id] - max - log(sum);
 }
 
-static struct cuda_sample random_rules(struct rig *r, uint32_t i)
+static struct weir_draw random_rules(struct rig *r, uint32_t i)
 {
     static const double temperatures[] = { 1, 0.7, 0, 2.5, 1e-300, 0.01 },
                         top_ps[] = { 1, 0.9, 0.5, 1e-9, 0.999 };
     static const int32_t top_ks[] = { 0, -1, 1, 2, 40, 100000 };
-    struct cuda_sample how = { .temperature = temperatures[rig_between(r, 0, 5)],
-                               .top_p = top_ps[rig_between(r, 0, 4)],
-                               .min_p = i % 3 ? 0 : 0.05,
-                               .top_k = top_ks[rig_between(r, 0, 5)],
-                               .seed = rig_random(r),
-                               .choice = i % 4,
-                               .position = i,
-                               .repetition = 1,
-                               .i_mask = -1 };
+    struct weir_draw how = { .temperature = temperatures[rig_between(r, 0, 5)],
+                             .top_p = top_ps[rig_between(r, 0, 4)],
+                             .min_p = i % 3 ? 0 : 0.05,
+                             .top_k = top_ks[rig_between(r, 0, 5)],
+                             .seed = rig_random(r),
+                             .choice = i % 4,
+                             .position = i,
+                             .repetition = 1,
+                             .row = (int32_t)i,
+                             .logprob = true };
     return how;
 }
 
@@ -133,7 +133,7 @@ static void check_rules(struct rig *r)
 
     for (int s = 0; s < 4; s++) {
         uint32_t n = sizes[s];
-        struct cuda_sample how[ROWS];
+        struct weir_draw how[ROWS];
         float *logits = rig_host(r, (size_t)ROWS * n * sizeof *logits);
         for (uint32_t i = 0; i < ROWS; i++) {
             double size = i % 2 ? 6 : 0.5;
@@ -141,89 +141,137 @@ static void check_rules(struct rig *r)
             for (uint32_t k = 0; k < n; k++)
                 logits[i * n + k] = (float)(floor(rig_normal(r) * size * 8) / 8);
         }
-        struct args a = { .ids = rig_device(r, ROWS * 4), .logprob = rig_device(r, ROWS * 4) };
-        float *on_device = rig_upload(r, logits, (size_t)ROWS * n * 4);
-        a.in = (struct cuda_sample_in){
-            .logits = on_device, .rows = rig_upload(r, how, sizeof how), .n = ROWS, .n_vocab = n
-        };
-        int32_t *got = rig_run(r, launch, &a, a.ids, ROWS * 4, on_device, (size_t)ROWS * n * 4);
-        float *logprob = rig_run(r, launch, &a, a.logprob, ROWS * 4, on_device, (size_t)ROWS * n * 4);
+        struct args a = { .out = rig_device(r, ROWS * sizeof *a.out) };
+        a.in = (struct cuda_sample_in){ .logits = rig_upload(r, logits, (size_t)ROWS * n * 4),
+                                        .draws = rig_upload(r, how, sizeof how),
+                                        .stride = n,
+                                        .n = ROWS,
+                                        .n_vocab = n };
+        struct weir_drawn *got = rig_run(r, launch, &a, a.out, ROWS * sizeof *got, NULL, 0);
         double want_logprob[ROWS];
+        float logprob[ROWS];
         for (uint32_t i = 0; i < ROWS; i++) {
             double margin;
             int32_t want = want_token(r, logits + i * n, n, &how[i], &margin);
-            rig_true(r, "the token drawn", got[i] == want || margin < 1e-9);
-            want_logprob[i] = log_softmax(logits + i * n, n, got[i] < 0 ? 0 : got[i]);
+            rig_true(r, "the token drawn", got[i].id == want || margin < 1e-9);
+            want_logprob[i] = log_softmax(logits + i * n, n, got[i].id < 0 ? 0 : got[i].id);
+            logprob[i] = got[i].logprob;
         }
         rig_near_f32(r, "its log-probability", logprob, want_logprob, ROWS, 1e-9);
     }
 }
 
-/* Penalties, bias and mask, by what they must bring about. */
+/* Bias, penalties, bans and mask, by what they must bring about; padding behind the vocabulary never comes; the log-probability is
+ * of the logits as they were. */
 static void check_adjusted(struct rig *r)
 {
-    enum { N = 70, ROWS = 4 };
-    const int32_t seen[] = { 3, 9 }, counts[] = { 2, 1 }, bias_ids[] = { 64 };
-    const float bias[] = { 5 };
-    float logits[ROWS * N] = { 0 };
-    uint32_t masks[3] = { 1u << 17, 0, 1u << 2 };
-    struct cuda_sample how[ROWS];
+    enum { N = 70, STRIDE = 72, ROWS = 7 };
+    const struct weir_seen seen[] = { { 3, 2 }, { 9, 1 } }, prompt[] = { { 3, 0 }, { 9, 0 } };
+    const struct weir_logit_bias bias[] = { { 64, 5 } }, small[] = { { 9, 2.5f } };
+    const int32_t bans[] = { 3, 9 };
+    const uint32_t masks[3] = { 1u << 17, 0, 1u << 2 };
+    float logits[STRIDE] = { [3] = 4, [9] = 3.5f, [17] = 2.5f, [N] = 100, [N + 1] = INFINITY };
+    struct weir_draw how[ROWS];
 
-    for (uint32_t i = 0; i < ROWS; i++) {
-        how[i] = (struct cuda_sample){ .top_p = 1, .repetition = 1, .i_mask = -1 };
-        logits[i * N + 3] = 4;
-        logits[i * N + 9] = 3.5f;
-        logits[i * N + 17] = 2.5f;
-    }
+    for (uint32_t i = 0; i < ROWS; i++)
+        how[i] = (struct weir_draw){ .top_p = 1, .repetition = 1, .logprob = true };
     how[0].n_seen = 2; /* 4 - 2 * 0.3 - 0.5 = 2.9; 3.5 - 0.3 - 0.5 = 2.7 */
-    how[0].frequency = 0.3f;
-    how[0].presence = 0.5f;
+    how[0].frequency = 0.3;
+    how[0].presence = 0.5;
     how[1].n_seen = 2; /* 2; 1.75 */
     how[1].repetition = 2;
     how[2].n_bias = 1;
-    how[3].i_mask = 0;
-    struct args a = { .ids = rig_device(r, ROWS * 4) };
-    float *on_device = rig_upload(r, logits, sizeof logits);
-    a.in = (struct cuda_sample_in){ .logits = on_device,
-                                    .rows = rig_upload(r, how, sizeof how),
-                                    .seen_ids = rig_ints(r, seen, 2),
-                                    .seen_counts = rig_ints(r, counts, 2),
-                                    .bias_ids = rig_ints(r, bias_ids, 1),
-                                    .bias = rig_upload(r, bias, sizeof bias),
-                                    .masks = rig_upload(r, masks, sizeof masks),
+    how[2].bias = rig_upload(r, bias, sizeof bias);
+    how[3].mask = rig_upload(r, masks, sizeof masks);
+    how[4].n_bans = 2;
+    how[4].bans = rig_upload(r, bans, sizeof bans);
+    how[5].n_seen =
+        2; /* 2; (3.5 + 2.5) / 2 = 3: the bias comes first, what the prompt alone has is not counted */
+    how[5].repetition = 2;
+    how[5].frequency = 100;
+    how[5].presence = 100;
+    how[5].n_bias = 1;
+    how[5].bias = rig_upload(r, small, sizeof small);
+    how[0].seen = how[1].seen = rig_upload(r, seen, sizeof seen);
+    how[5].seen = rig_upload(r, prompt, sizeof prompt);
+    struct args a = { .out = rig_device(r, ROWS * sizeof *a.out) };
+    a.in = (struct cuda_sample_in){ .logits = rig_upload(r, logits, sizeof logits),
+                                    .draws = rig_upload(r, how, sizeof how),
+                                    .work = rig_device(r, ROWS * N * 4),
+                                    .stride = STRIDE,
                                     .n = ROWS,
                                     .n_vocab = N };
-    int32_t *got = rig_run(r, launch, &a, a.ids, ROWS * 4, on_device, sizeof logits);
-    const int32_t want[] = { 3, 17, 64, 17 };
-    rig_same(r, "penalties, bias, mask", got, want, sizeof want);
-    float *after = rig_run(r, launch, &a, on_device, sizeof logits, on_device, sizeof logits);
-    double want_after[] = { 2.9, 2.7, 2.0, 1.75 };
-    float values[] = { after[3], after[9], after[N + 3], after[N + 9] };
-    rig_near_f32(r, "penalised logits", values, want_after, 4, 1e-12);
+    struct weir_drawn *got = rig_run(r, launch, &a, a.out, ROWS * sizeof *got, NULL, 0);
+    const int32_t want[] = { 3, 17, 64, 17, 17, 9, 3 };
+    for (uint32_t i = 0; i < ROWS; i++) {
+        double of_given = log_softmax(logits, N, want[i]);
+        rig_true(r, "bias, penalties, bans, mask", got[i].id == want[i]);
+        rig_near_f32(r, "the log-probability before them", &got[i].logprob, &of_given, 1, 1e-9);
+    }
+    float after[N], *work = rig_run(r, launch, &a, a.in.work, ROWS * N * 4, NULL, 0);
+    const double want_after[] = { 2.9, 2.7, 2.0, 1.75 };
+    memcpy(after, work, 2 * sizeof *work);
+    after[0] = work[3];
+    after[1] = work[9];
+    after[2] = work[N + 3];
+    after[3] = work[N + 9];
+    rig_near_f32(r, "penalised logits", after, want_after, 4, 1e-12);
+}
+
+/* The next step's ids: some known, some from the results, none for a token that is none. */
+static void launch_take(struct rig *r, void *arg)
+{
+    int32_t **at = arg;
+    cuda_take_drawn(r->s, at[0], at[1], (struct weir_drawn *)at[2], 200);
+}
+
+static void check_take(struct rig *r)
+{
+    enum { N = 200 };
+    int32_t ids[N], from[N];
+    struct weir_drawn drawn[N];
+
+    for (int32_t i = 0; i < N; i++) {
+        ids[i] = 1000 + i;
+        from[i] = i % 3 ? N - 1 - i : -1;
+        drawn[i].id = i % 5 ? 7 * i : -1;
+    }
+    int32_t *at[] = { rig_device(r, sizeof ids), rig_upload(r, from, sizeof from),
+                      rig_upload(r, drawn, sizeof drawn) };
+    dev_upload(r->d, at[0], ids, sizeof ids);
+    int32_t *got = rig_run(r, launch_take, at, at[0], sizeof ids, at[0], sizeof ids);
+    for (int32_t i = 0; i < N; i++) {
+        int32_t want = from[i] < 0 ? ids[i] : drawn[from[i]].id < 0 ? 0 : drawn[from[i]].id;
+        rig_true(r, "the id taken", got[i] == want);
+    }
 }
 
 static void check_no_answer(struct rig *r)
 {
     enum { N = 600 };
     float logits[3 * N];
-    struct cuda_sample how[3];
+    struct weir_draw how[3];
 
     for (int i = 0; i < 3 * N; i++)
         logits[i] = i < N ? 1.0f : -INFINITY;
     logits[577] = NAN;
     logits[2 * N + 300] = INFINITY;
     for (int i = 0; i < 3; i++)
-        how[i] = (struct cuda_sample){ .temperature = 1, .top_p = 0.9, .repetition = 1, .i_mask = -1 };
-    struct args a = { .ids = rig_device(r, 12) };
-    float *on_device = rig_upload(r, logits, sizeof logits);
-    a.in = (struct cuda_sample_in){
-        .logits = on_device, .rows = rig_upload(r, how, sizeof how), .n = 3, .n_vocab = N
-    };
-    int32_t *got = rig_run(r, launch, &a, a.ids, 12, on_device, sizeof logits);
-    rig_true(r, "NaN, nothing finite, infinity: no token", got[0] == -1 && got[1] == -1 && got[2] == -1);
+        how[i] =
+            (struct weir_draw){ .temperature = 1, .top_p = 0.9, .repetition = 1, .row = i, .logprob = true };
+    struct args a = { .out = rig_device(r, 3 * sizeof *a.out) };
+    a.in = (struct cuda_sample_in){ .logits = rig_upload(r, logits, sizeof logits),
+                                    .draws = rig_upload(r, how, sizeof how),
+                                    .stride = N,
+                                    .n = 3,
+                                    .n_vocab = N };
+    struct weir_drawn *got = rig_run(r, launch, &a, a.out, 3 * sizeof *got, NULL, 0);
+    for (int i = 0; i < 3; i++)
+        rig_true(r, "NaN, nothing finite, infinity: no token", got[i].id == -1 && isnan(got[i].logprob));
 }
 
 const struct rig_check checks_sample[] = { { "sample: rules", check_rules },
-                                           { "sample: penalties, bias, mask", check_adjusted },
+                                           { "sample: bias, penalties, bans, mask", check_adjusted },
+                                           { "sample: ids of the next step", check_take },
                                            { "sample: no answer", check_no_answer },
                                            { NULL, NULL } };

@@ -61,7 +61,7 @@ static bool open_runner(struct runner *r, const struct golden_model *g, const st
 static const float *feed(struct runner *r, const int32_t *ids, uint32_t n)
 {
     int32_t pos[CHUNK], seq[CHUNK] = { 0 }, rows[CHUNK];
-    const struct weir_batch batch = { n, ids, pos, seq, r->table, 1, N_PAGES };
+    const struct weir_batch batch = { n, ids, pos, seq, r->table, 1, N_PAGES, NULL };
     const float *logits = NULL;
     struct weir_why why = { 0 };
 

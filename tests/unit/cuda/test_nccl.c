@@ -69,7 +69,7 @@ static void *step(void *arg)
     struct rank *r = arg;
     struct weir_backend *be = r->be;
     const int32_t zero = 0, table[2] = { 0, 1 };
-    const struct weir_batch batch = { 1, &zero, &zero, &zero, table, 1, 2 };
+    const struct weir_batch batch = { 1, &zero, &zero, &zero, table, 1, 2, NULL };
 
     if (!r->x)
         r->x = be->alloc(be, N * sizeof *r->x);

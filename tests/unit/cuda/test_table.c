@@ -65,7 +65,7 @@ static void open_runner(struct runner *r, const struct golden_model *g, uint32_t
 static const float *feed(struct runner *r, const int32_t *ids, uint32_t n)
 {
     int32_t pos[N_ROWS_MAX], seq[N_ROWS_MAX] = { 0 }, rows[N_ROWS_MAX];
-    struct weir_batch batch = { n, ids, pos, seq, r->table[0], 2, N_PAGES };
+    struct weir_batch batch = { n, ids, pos, seq, r->table[0], 2, N_PAGES, NULL };
     const float *logits = NULL;
     struct weir_why why = { 0 };
 
@@ -208,7 +208,7 @@ static void test_rank_that_does_not_come(void **state)
 {
     struct lone ranks[2] = { { .rank = 0 }, { .rank = 1 } };
     const int32_t id = 0, pos = 0, seq = 0, table[2] = { 0, 1 };
-    const struct weir_batch batch = { 1, &id, &pos, &seq, table, 1, 2 };
+    const struct weir_batch batch = { 1, &id, &pos, &seq, table, 1, 2, NULL };
     struct weir_group *group;
     struct weir_why why = { 0 };
     pthread_t thread;
@@ -264,7 +264,7 @@ static void test_long_heads_are_refused(void **state)
 static void step_in_company(struct runner *r, int32_t id, uint32_t n_others, float *logits)
 {
     int32_t ids[N_ROWS_MAX], pos[N_ROWS_MAX], seq[N_ROWS_MAX], table[N_ROWS_MAX][N_PAGES], row = 0;
-    struct weir_batch batch = { 1 + n_others, ids, pos, seq, table[0], 1 + n_others, N_PAGES };
+    struct weir_batch batch = { 1 + n_others, ids, pos, seq, table[0], 1 + n_others, N_PAGES, NULL };
     const float *got = NULL;
     struct weir_why why = { 0 };
 
@@ -375,7 +375,7 @@ static void test_4_bits_as_on_the_cpu(void **state)
     const struct weir_weights parts[] = { { w, WEIR_BF16, 20, IN },
                                           { w + 20 * IN, WEIR_BF16, OUT - 20, IN } };
     const int32_t ids[] = { 0, 7, 36 }, zeros[3] = { 0 }, table[1] = { 0 };
-    const struct weir_batch batch = { 3, ids, zeros, zeros, table, 1, 1 };
+    const struct weir_batch batch = { 3, ids, zeros, zeros, table, 1, 1, NULL };
     struct weir_backend *cpu = NULL, *gpu = NULL;
     struct weir_matrix *m[2] = { NULL };
     struct weir_why why;

@@ -60,7 +60,7 @@ static double logprob(const float *logits, uint32_t n, int32_t id)
 static const float *feed(struct runner *r, const int32_t *ids, uint32_t n)
 {
     int32_t pos[N_ROWS_MAX], seq[N_ROWS_MAX] = { 0 }, rows[N_ROWS_MAX];
-    struct weir_batch batch = { n, ids, pos, seq, r->table, /* n_seq= */ 1, N_PAGES };
+    struct weir_batch batch = { n, ids, pos, seq, r->table, /* n_seq= */ 1, N_PAGES, NULL };
     const float *logits = NULL;
     struct weir_why why = { 0 };
 

@@ -176,7 +176,7 @@ static void compare(const struct tiny_shape *shape, const struct rope *rope)
     struct model *m = NULL;
     struct weir_why why = { 0 };
     int32_t ids[N_TOK], pos[N_TOK], seq[N_TOK] = { 0 };
-    struct weir_batch batch = { N_TOK, ids, pos, seq, table, /* n_seq= */ 1, 3 };
+    struct weir_batch batch = { N_TOK, ids, pos, seq, table, /* n_seq= */ 1, 3, NULL };
 
     tiny_model_write(dir, shape);
     if (open_model(dir, be, &m, &why) != WEIR_OK)

@@ -60,7 +60,7 @@ static weir_err step(struct parallel *p, int32_t pos, uint32_t n_others, float *
 {
     static const int32_t table[2][2] = { { 6, 1 }, { 3, 4 } };
     int32_t ids[N_TOK], positions[N_TOK], seq[N_TOK], row = (int32_t)n_others;
-    struct weir_batch batch = { n_others + 1, ids, positions, seq, table[0], 2, 2 };
+    struct weir_batch batch = { n_others + 1, ids, positions, seq, table[0], 2, 2, NULL };
     const float *got = NULL;
 
     for (int32_t i = 0; i < row; i++) {
