@@ -17,6 +17,15 @@ struct amx_config {
     uint8_t rows[16];
 };
 
+/* GCC 12's intrinsics do not tell the compiler that tile loads read memory, nor that a configuration is longer than 8 bytes:
+ * what was stored has to be in memory before, and it takes this to say so. */
+#define AMX_STORED() __asm__ volatile("" ::: "memory")
+
+static inline void amx_configure(const struct amx_config *config)
+{
+    __asm__ volatile("ldtilecfg %0" ::"m"(*config));
+}
+
 /* n numbers, up to 32, as bf16, and what the rounding left as bf16; zeros behind. */
 static inline void amx_split(const float *x, uint32_t n, uint16_t *rounded, uint16_t *rest)
 {

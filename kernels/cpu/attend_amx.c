@@ -43,7 +43,7 @@ static void configure(uint32_t n)
         config.row_bytes[i] = i == 5 || i == 6 ? 32 : 64;
         config.rows[i] = (uint8_t)(i == 4 ? 16 : i == 7 ? WEIR_KV_BLOCK / 2 : n);
     }
-    _tile_loadconfig(&config);
+    amx_configure(&config);
 }
 
 static const char *page_of(const struct attend_job *job, const void *pages, uint32_t page)
@@ -92,6 +92,7 @@ static void score_pages(struct group *g, uint32_t block, uint32_t page, uint32_t
     const char *k0 = page_of(g->job, g->job->k, block * BLOCK_PAGES + page);
     const char *k1 = n_pages > 1 ? page_of(g->job, g->job->k, block * BLOCK_PAGES + page + 1) : k0;
 
+    AMX_STORED();
     _tile_zero(0);
     _tile_zero(1);
     for (uint32_t i = 0; i < g->job->dims->d_head / AMX_DEPTH; i++) {
@@ -167,6 +168,7 @@ static void add_values(struct group *g, uint32_t block, uint32_t first, uint32_t
     uint32_t d = g->job->dims->d_head;
     size_t ld_sums = d * sizeof(float), ld_v = (size_t)d * 4;
 
+    AMX_STORED();
     for (uint32_t i = 0; i < d; i += 2 * LANES) {
         float *sums = &g->sums[0][0] + i;
         _tile_loadd(0, sums, ld_sums);

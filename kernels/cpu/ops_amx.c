@@ -52,7 +52,7 @@ static void configure(uint32_t n_tok)
         config.row_bytes[i] = 64;
         config.rows[i] = (uint8_t)(i < 6 && n_tok < ROWS ? n_tok : ROWS);
     }
-    _tile_loadconfig(&config);
+    amx_configure(&config);
 }
 
 static uint32_t n_deep(const struct weir_matrix *m)
@@ -105,6 +105,7 @@ static inline __attribute__((always_inline)) void tiles(const struct sums *sums,
                                                         size_t n, int two_blocks, int first,
                                                         const char *ahead, int n_ahead)
 {
+    AMX_STORED();
     if (first) {
         _tile_zero(0);
         _tile_zero(1);
@@ -318,6 +319,7 @@ static void tiles_q8(const struct integer_work *w, uint32_t token, const int8_t 
     size_t ld = row_bytes(w->m);
     const uint8_t *high = w->p.high + token * ld, *low = w->p.low + token * ld;
 
+    AMX_STORED();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
