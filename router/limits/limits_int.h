@@ -3,11 +3,14 @@
  *   table.c     the numbers, and the ramp
  *   bucket.c    a key's meters through time: draining, other routers' use, the ramp clock
  *   share.c     this router's slice of what is left
- *   limits.c    the decision, and what becomes of what was admitted
+ *   admit.c     the decision
+ *   charge.c    what becomes of what was admitted
+ *   limits.c    the whole: opened, its table, housekeeping
  *   keys.c      a shard's keys, and its lists by last change
  *   holds.c     a shard's reservations
  *   register.c  what routers tell each other of a key, coming in and going out
- *   show.c      for people, and pages for etcd
+ *   show.c      for people
+ *   page.c      for etcd
  *
  * A register is what one router has counted of a key: (origin, key) has one writer, and the newer one wins whole. The level of
  * a bucket here is own use plus what the others told, each increase once, plus what they have probably used since: their last
@@ -204,6 +207,11 @@ void key_free(struct weir_limits *lim, struct limit_key *key);
 struct hold *hold_find(struct shard *shard, const uint8_t call_id[16]);
 struct hold *hold_add(struct shard *shard, const uint8_t call_id[16], uint64_t expires_ns);
 void hold_free(struct shard *shard, struct hold *hold);
+
+/* charge.c */
+/* Holds whose time is up, by now_ns: settled as used in full. [L3] */
+void holds_expire(struct weir_limits *lim, struct shard *shard, const struct weir_limit_table *t,
+                  uint64_t now_ns);
 
 /* limits.c */
 bool is_shedding(struct weir_limits *lim, uint64_t deployment);
