@@ -133,7 +133,9 @@ static void on_head(void *ctx, struct weir_http_req *req)
 {
     struct weir_admin *admin = ctx;
 
-    if (for_gateway(req) && !weir_admin_api_is_ours(req))
+    if (weir_admin_api_is_ours(req)) /* before its body is taken in */
+        (void)weir_admin_api_allowed(admin->opts.api, req);
+    else if (for_gateway(req))
         admin->gateway.on_head(admin->gateway.ctx, req);
 }
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -157,6 +158,14 @@ def test_nobody_enters_without_the_token(fleet, token):
         assert status == 401 and error["code"] == 16
     assert admin(fleet, "GET", "/v1/accounts/thief")[0] == 404
     assert admin(fleet, "GET", "/v1/accounts", token=fleet.api_key)[0] == 401
+
+
+def test_the_token_is_asked_for_before_the_body_is_taken(fleet):
+    host, port = fleet.routers[0]["admin"].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(b"POST /v1/accounts?accountId=big HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\ncontent-type: "
+                       b"application/json\r\ncontent-length: 10000000\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_key_is_shown_once_and_revoked_everywhere(fleet, stubs):
