@@ -50,7 +50,7 @@ void dev_copy(struct dev *d, void *to, const void *from, size_t bytes);
 void dev_zero(struct dev *d, void *to, size_t bytes);
 void dev_sync(struct dev *d);
 /* Marks 0 .. DEV_MARKS - 1: a place in the stream, and to wait until it is passed (at once when it was never set). */
-#define DEV_MARKS 4
+#define DEV_MARKS 8
 void dev_mark(struct dev *d, uint32_t mark);
 void dev_await(struct dev *d, uint32_t mark);
 /* The first error since opening: WEIR_DEVICE. */

@@ -1,28 +1,56 @@
-/* bench_cuda.c - each kernel's time on a GPU beside the limit of the memory: events of the device, the median of many, inputs that
- * change from run to run so that no cache holds them. Prints rows of a Markdown table. */
+/* bench_cuda.c - the CUDA back end's speed beside what the device can do: kernels here, whole steps in bench_steps.c. Prints Markdown.
+ *
+ *     bench_cuda [kernels | native | q8 | q4 | fp8]...     all, when nothing is named
+ *
+ * Times are medians of rows of recorded launches between two events of the device; inputs change from launch to launch, so
+ * that no cache holds them. The limit is what a copy by a kernel of ours reads and writes a second, or a large product of
+ * cuBLASLt multiplies, both measured first, whichever is nearer. Over the emulator shapes are small and times mean nothing: that
+ * run shows that the program works. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "kernels/cuda/dev.h"
+#include "tests/unit/cuda/bench.h"
 
-enum { RUNS = 30, ROTATE = 8 };
+enum { RUNS_MAX = 64, SETS = 4, WORK = 16 << 20 };
 
-struct bench {
-    struct dev *d;
-    double copy_bytes_s; /* measured: bytes read and written */
-    void *bufs[ROTATE][3];
-    float *norm;
-    struct cuda_batch batch;
-    float *work;
-};
+static const struct bench_shape llama_8b = { .d_model = 4096,
+                                             .d_ffn = 14336,
+                                             .n_layer = 32,
+                                             .n_head = 32,
+                                             .n_kv_head = 8,
+                                             .d_head = 128,
+                                             .n_vocab = 128256,
+                                             .n_ctx = 2048,
+                                             .n_prompt = 8192,
+                                             .batch = { 1, 64, 256 },
+                                             .n_steps = 32,
+                                             .n_runs = 25,
+                                             .n_each = 16,
+                                             .n_square = 8192 },
+                                emulated = { .d_model = 64,
+                                             .d_ffn = 128,
+                                             .n_layer = 1,
+                                             .n_head = 2,
+                                             .n_kv_head = 1,
+                                             .d_head = 32,
+                                             .n_vocab = 96,
+                                             .n_ctx = 32,
+                                             .n_prompt = 32,
+                                             .batch = { 1, 2, 5 },
+                                             .n_steps = 1,
+                                             .n_runs = 1,
+                                             .n_each = 1,
+                                             .n_square = 64 };
 
-static void need(const void *ptr)
+/* ---- measuring ---- */
+double bench_now(void)
 {
-    if (!ptr) {
-        fprintf(stderr, "no memory on the device\n");
-        exit(1);
-    }
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static int by_size(const void *a, const void *b)
@@ -31,165 +59,406 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The median of so many runs, in seconds. */
-static double median(struct bench *b, void (*fn)(struct bench *b, uint32_t i, uint32_t n), uint32_t n)
+double bench_median(struct bench *b, void (*fn)(void *arg, uint32_t i), void *arg)
 {
-    double seconds[RUNS];
+    double seconds[RUNS_MAX];
 
-    for (uint32_t i = 0; i < RUNS; i++) {
-        dev_mark(b->d, 0);
-        fn(b, i % ROTATE, n);
-        dev_mark(b->d, 1);
-        dev_sync(b->d);
-        seconds[i] = dev_seconds(b->d, 0, 1);
+    fn(arg, 0); /* what is made when first asked for */
+    dev_sync(b->d);
+    dev_record(b->d);
+    for (uint32_t i = 0; i < b->shape.n_each; i++)
+        fn(arg, i);
+    struct dev_graph *graph = dev_record_end(b->d);
+    if (!graph) {
+        fprintf(stderr, "the benchmark's launches could not be recorded\n");
+        exit(1);
     }
-    qsort(seconds, RUNS, sizeof *seconds, by_size);
-    return seconds[RUNS / 2];
+    for (uint32_t i = 0, warm = b->shape.n_runs > 2 ? 2 : 0; i < b->shape.n_runs + warm; i++) {
+        dev_mark(b->d, BENCH_MARK);
+        dev_replay(b->d, graph);
+        dev_mark(b->d, BENCH_MARK + 1);
+        dev_sync(b->d);
+        if (i >= warm)
+            seconds[i - warm] = dev_seconds(b->d, BENCH_MARK, BENCH_MARK + 1) / b->shape.n_each;
+    }
+    dev_graph_free(graph);
+    qsort(seconds, b->shape.n_runs, sizeof *seconds, by_size);
+    return seconds[b->shape.n_runs / 2];
 }
 
-enum { COPY_BYTES = 64 << 20, D = 4096, FFN = 14336 };
-
-static void run_copy(struct bench *b, uint32_t i, uint32_t n)
+void bench_row(const struct bench *b, const char *name, uint32_t n_tok, double seconds, double bytes,
+               double flops, double rate)
 {
-    (void)n;
-    dev_copy(b->d, b->bufs[i][0], b->bufs[i][1], COPY_BYTES);
-}
+    double memory = bytes / b->bytes_s, matrix = rate > 0 ? flops / rate : 0,
+           limit = memory > matrix ? memory : matrix;
 
-static void run_norm(struct bench *b, uint32_t i, uint32_t n)
-{
-    cuda_add_rmsnorm(dev_stream(b->d), b->bufs[i][0], b->bufs[i][1], b->bufs[i][2], b->norm, n, D, 1e-5f);
-}
-
-static void run_silu(struct bench *b, uint32_t i, uint32_t n)
-{
-    cuda_silu_mul(dev_stream(b->d), b->bufs[i][0], b->bufs[i][1], n, FFN / 4);
-}
-
-static void linear(struct bench *b, uint32_t i, uint32_t n, enum cuda_kind kind)
-{
-    struct cuda_weights w = { b->bufs[i][1], b->norm, D, D, D, kind };
-    cuda_stream_linear(dev_stream(b->d), b->bufs[i][0], 0, b->bufs[i][2], &w, n);
-}
-
-static void run_linear(struct bench *b, uint32_t i, uint32_t n)
-{
-    linear(b, i, n, CUDA_BF16);
-}
-
-static void run_linear_q8(struct bench *b, uint32_t i, uint32_t n)
-{
-    linear(b, i, n, CUDA_Q8);
-}
-
-static void run_linear_fp8(struct bench *b, uint32_t i, uint32_t n)
-{
-    linear(b, i, n, CUDA_FP8);
-}
-
-static void run_dense(struct bench *b, uint32_t i, uint32_t n)
-{
-    struct cuda_weights w = { b->bufs[i][1], NULL, D, D, D, CUDA_BF16 };
-    dev_dense(b->d, b->bufs[i][0], 0, b->bufs[i][2], &w, n);
-}
-
-/* n sequences of 2048 positions, 32 query heads over 8, 128 wide; at most 8, so that no two share a page. */
-static void run_attention(struct bench *b, uint32_t i, uint32_t n)
-{
-    struct cuda_attn a = { .out = b->bufs[i][0],
-                           .qkv = b->bufs[i][0],
-                           .k = b->bufs[i][1],
-                           .v = b->bufs[i][2],
-                           .batch = b->batch,
-                           .dims = { 32, 8, 128, 0 },
-                           .scale = 0.088f,
-                           .work = b->work,
-                           .work_bytes = 64 << 20,
-                           .n_warp_wanted = dev_about(b->d)->n_multiprocessor * 16 };
-    a.out = (uint16_t *)b->bufs[i][0] + (32 << 20) / 4;
-    a.batch.n_tok = a.batch.n_run = n;
-    cuda_attention(dev_stream(b->d), &a);
-}
-
-static void row(struct bench *b, const char *name, void (*fn)(struct bench *b, uint32_t i, uint32_t n),
-                uint32_t n, double bytes, double flops)
-{
-    double seconds = median(b, fn, n), limit = bytes / b->copy_bytes_s;
-
-    printf("| %s | %u | %.1f | %.1f | %.0f %% | %.1f |\n", name, n, seconds * 1e6, limit * 1e6,
-           100 * limit / seconds, flops / seconds * 1e-12);
+    printf("| %s | %u | %.1f | %.1f | %.0f %% of %s | %.2f | %.1f |\n", name, n_tok, seconds * 1e6,
+           limit * 1e6, 100 * limit / seconds, memory > matrix ? "memory" : "the matrix rate",
+           bytes / seconds * 1e-12, flops / seconds * 1e-12);
     fflush(stdout);
 }
 
-static void fill_batch(struct bench *b)
+/* ---- memory ---- */
+void *bench_alloc(struct bench *b, size_t bytes)
 {
-    enum { N = 8, BLOCKS = 2048 / WEIR_KV_BLOCK };
-    static int32_t pos[N], seq[N], table[N * BLOCKS];
-    static struct cuda_run runs[N];
-    void *on[4] = { dev_alloc(b->d, sizeof pos), dev_alloc(b->d, sizeof seq), dev_alloc(b->d, sizeof table),
-                    dev_alloc(b->d, sizeof runs) };
+    enum { PIECE = 32 << 20 };
+    static uint16_t *random;
+    static uint64_t state = 88172645463325252u;
+    size_t whole = (bytes + 15) / 16 * 16;
+    char *ptr = dev_alloc(b->d, whole);
 
-    for (int32_t i = 0; i < N; i++) {
-        pos[i] = 2047;
-        seq[i] = i;
-        runs[i] = (struct cuda_run){ i, 1 };
+    if (!random && (random = malloc(PIECE)))
+        for (size_t i = 0; i < PIECE / 2; i++) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            random[i] = (uint16_t)(0x3c00 | (state >> 40 & 0x81ff)); /* sizes from 2^-7 to 2^-4, both signs */
+        }
+    if (!ptr || !random) {
+        fprintf(stderr, "the benchmark has no memory for %zu bytes\n", bytes);
+        exit(1);
     }
-    for (int32_t i = 0; i < N * BLOCKS; i++)
-        table[i] = (int32_t)((uint32_t)i * 2654435761u % (COPY_BYTES / (8 * WEIR_KV_BLOCK * 128 * 2)));
-    const void *from[4] = { pos, seq, table, runs };
-    const size_t bytes[4] = { sizeof pos, sizeof seq, sizeof table, sizeof runs };
-    for (int i = 0; i < 4; i++) {
-        need(on[i]);
-        dev_upload(b->d, on[i], from[i], bytes[i]);
-    }
-    b->batch = (struct cuda_batch){ .pos = on[0],
-                                    .seq = on[1],
-                                    .table = on[2],
-                                    .runs = on[3],
-                                    .n_block_max = BLOCKS,
-                                    .run_max = 1,
-                                    .n_pos_max = 2048 };
+    size_t first = whole < PIECE ? whole : PIECE;
+    dev_upload(b->d, ptr, random, first);
+    for (size_t at = first; at < whole; at += PIECE)
+        dev_copy(b->d, ptr + at, ptr, whole - at < PIECE ? whole - at : PIECE);
     dev_sync(b->d);
+    return ptr;
 }
 
-int main(void)
+/* ---- kernels ---- */
+struct kernels {
+    struct bench *b;
+    void *out[SETS], *in[SETS], *x[SETS]; /* results; weights and other large inputs; activations */
+    float *vector, *scale, *work;
+    uint8_t *rounded;
+    uint16_t *k, *v;
+    struct cuda_batch decode, prompt;
+};
+
+struct job {
+    struct kernels *k;
+    uint32_t n, n_in, n_out;
+    enum cuda_kind kind;
+    const struct cuda_batch *batch;
+};
+
+static struct dev_stream *stream(const struct job *j)
 {
+    return dev_stream(j->k->b->d);
+}
+
+static void do_copy(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    bench_copy(stream(j), j->k->out[i % SETS], j->k->in[i % SETS], (size_t)j->n * 16);
+}
+
+static void do_norm(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    cuda_add_rmsnorm(stream(j), j->k->out[i % SETS], j->k->in[i % SETS], j->k->x[i % SETS], j->k->vector,
+                     j->n, j->n_in, 1e-5f);
+}
+
+static void do_silu(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    cuda_silu_mul(stream(j), j->k->out[i % SETS], j->k->in[i % SETS], j->n, j->n_in);
+}
+
+static void do_quantize(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    cuda_quantize_rows(stream(j), j->k->out[i % SETS], j->k->scale, j->k->x[i % SETS], j->n, j->n_in,
+                       j->n_in);
+}
+
+static struct cuda_weights weights(const struct job *j, uint32_t i)
+{
+    return (struct cuda_weights){ .data = j->k->in[i % SETS],
+                                  .scale = j->kind == CUDA_BF16 ? NULL : j->k->vector,
+                                  .multipliers = j->kind == CUDA_Q4 ? j->k->x[i % SETS] : NULL,
+                                  .n_out = j->n_out,
+                                  .n_in = j->n_in,
+                                  .stride = j->n_in,
+                                  .kind = j->kind };
+}
+
+static void do_stream(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    struct cuda_weights w = weights(j, i);
+    cuda_stream_linear(stream(j), j->k->out[i % SETS], 0, j->k->x[i % SETS], &w, j->n);
+}
+
+static void do_dense(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    struct cuda_weights w = weights(j, i);
+
+    if (j->kind == CUDA_BF16)
+        dev_dense(j->k->b->d, j->k->out[i % SETS], 0, j->k->x[i % SETS], &w, j->n);
+    else
+        dev_dense_fp8(j->k->b->d, j->k->out[i % SETS], 0, j->k->rounded, j->k->scale, &w, j->n);
+}
+
+static void do_store(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    const struct bench_shape *s = &j->k->b->shape;
+    const struct weir_attn_dims dims = { s->n_head, s->n_kv_head, s->d_head, 0 };
+    const struct weir_qkv how = { .eps = 1e-5f, .cos = j->k->work, .sin = j->k->work };
+    cuda_qkv_store(stream(j), j->k->out[i % SETS], &how, j->k->k, j->k->v, j->batch, &dims);
+}
+
+static void do_attention(void *arg, uint32_t i)
+{
+    struct job *j = arg;
+    const struct bench_shape *s = &j->k->b->shape;
+    struct cuda_attn a = { .out = j->k->out[i % SETS],
+                           .qkv = j->k->x[i % SETS],
+                           .k = j->k->k,
+                           .v = j->k->v,
+                           .batch = *j->batch,
+                           .dims = { s->n_head, s->n_kv_head, s->d_head, 0 },
+                           .scale = 0.088f,
+                           .work = j->k->work,
+                           .work_bytes = WORK,
+                           .n_warp_wanted = dev_about(j->k->b->d)->n_multiprocessor * 16 };
+
+    cuda_attention(stream(j), &a);
+}
+
+static int32_t *ints(struct bench *b, const int32_t *from, size_t n)
+{
+    int32_t *ptr = bench_alloc(b, n * sizeof *ptr);
+
+    dev_upload(b->d, ptr, from, n * sizeof *ptr);
+    dev_sync(b->d);
+    return ptr;
+}
+
+/* n_seq sequences with a token each at the end of n_ctx, or one of n_ctx tokens; pages in no order. */
+static struct cuda_batch batch_of(struct bench *b, uint32_t n_seq, uint32_t n_ctx, bool prompt)
+{
+    uint32_t n_block = n_ctx / WEIR_KV_BLOCK, n_page = n_seq * n_block, n_tok = prompt ? n_ctx : n_seq,
+             n_run = prompt ? n_ctx / CUDA_RUN : n_seq;
+    int32_t *pos = calloc(n_tok, 4), *seq = calloc(n_tok, 4), *table = calloc(n_page, 4);
+    struct cuda_run *runs = calloc(n_run, sizeof *runs);
+
+    for (uint32_t i = 0; i < n_tok; i++) {
+        pos[i] = (int32_t)(prompt ? i : n_ctx - 1);
+        seq[i] = (int32_t)(prompt ? 0 : i);
+    }
+    for (uint32_t i = 0; i < n_run; i++)
+        runs[i] = prompt ? (struct cuda_run){ (int32_t)i * CUDA_RUN, CUDA_RUN }
+                         : (struct cuda_run){ (int32_t)i, 1 };
+    for (uint32_t i = 0; i < n_page;
+         i++) /* an odd number has no divisor in common with pages that are a power of two */
+        table[i] = (int32_t)((uint64_t)i * 40503 % n_page);
+    struct cuda_batch ret = { .pos = ints(b, pos, n_tok),
+                              .seq = ints(b, seq, n_tok),
+                              .table = ints(b, table, n_page),
+                              .runs = (struct cuda_run *)(void *)ints(b, (int32_t *)(void *)runs,
+                                                                      2 * (size_t)n_run),
+                              .n_tok = n_tok,
+                              .n_run = n_run,
+                              .n_block_max = n_block,
+                              .run_max = prompt ? CUDA_RUN : 1,
+                              .n_pos_max = n_ctx };
+    free(pos);
+    free(seq);
+    free(table);
+    free(runs);
+    return ret;
+}
+
+static void measure_limits(struct kernels *k, uint32_t copy_bytes)
+{
+    struct bench *b = k->b;
+    uint32_t n = b->shape.n_square;
+    struct job copy = { k, .n = copy_bytes / 16 }, bf16 = { k, n, n, n, CUDA_BF16, NULL },
+               fp8 = { k, n, n, n, CUDA_FP8, NULL };
+    struct cuda_weights w16 = weights(&bf16, 0), w8 = weights(&fp8, 0);
+    double flops = 2.0 * n * n * n;
+
+    b->bytes_s = 2.0 * copy_bytes / bench_median(b, do_copy, &copy);
+    if (dev_dense(b->d, k->out[0], 0, k->x[0], &w16, n))
+        b->flops_s = flops / bench_median(b, do_dense, &bf16);
+    if (dev_fp8_fits(b->d, &w8, 0, n))
+        b->fp8_s = flops / bench_median(b, do_dense, &fp8);
+    printf("%s: a copy of %u MiB reads and writes %.2f TB/s", dev_about(b->d)->name, copy_bytes >> 20,
+           b->bytes_s * 1e-12);
+    printf("; a product of %u x %u by %u does %.0f TFLOP/s in bf16", n, n, n, b->flops_s * 1e-12);
+    printf(b->fp8_s > 0 ? " and %.0f in FP8.\n" : "; there is none in FP8.\n", b->fp8_s * 1e-12);
+}
+
+static void head_of_table(void)
+{
+    printf(
+        "\n| kernel | tokens | us | limit us | reached | TB/s | TFLOP/s |\n|---|---|---|---|---|---|---|\n");
+}
+
+static void rows_of_memory(struct kernels *k)
+{
+    struct bench *b = k->b;
+    const struct bench_shape *s = &b->shape;
+    const uint32_t n_toks[] = { s->batch[0], s->batch[2], s->n_prompt };
+    uint32_t d = s->d_model, wide = (s->n_head + 2 * s->n_kv_head) * s->d_head;
+
+    for (int i = 0; i < 3; i++) {
+        uint32_t n = n_toks[i];
+        struct job norm = { k, .n = n, .n_in = d }, silu = { k, .n = n, .n_in = s->d_ffn };
+        bench_row(b, "residual + RMSNorm", n, bench_median(b, do_norm, &norm), 8.0 * n * d, 0, 0);
+        bench_row(b, "gated product", n, bench_median(b, do_silu, &silu), 6.0 * n * s->d_ffn, 0, 0);
+        bench_row(b, "rows as e4m3", n, bench_median(b, do_quantize, &norm), 3.0 * n * d, 0, 0);
+    }
+    struct cuda_batch some = k->decode;
+    struct job store = { k, .batch = &k->prompt };
+    bench_row(b, "rotation + pages", k->prompt.n_tok, bench_median(b, do_store, &store),
+              4.0 * k->prompt.n_tok * wide, 0, 0);
+    for (int i = 0; i < BENCH_BATCHES; i++) {
+        struct job decode = { k, .batch = &some };
+        some.n_tok = some.n_run = s->batch[i];
+        double kv = (double)some.n_tok * s->n_ctx * s->n_kv_head * s->d_head * 4,
+               flops = 4.0 * some.n_tok * s->n_ctx * s->n_head * s->d_head;
+        char name[64];
+        snprintf(name, sizeof name, "attention, %u positions each", s->n_ctx);
+        bench_row(b, name, some.n_tok, bench_median(b, do_attention, &decode), kv, flops, b->flops_s);
+    }
+    struct job prompt = { k, .batch = &k->prompt };
+    double flops = 2.0 * s->n_prompt * s->n_prompt * s->n_head * s->d_head; /* half of it lies ahead */
+    bench_row(b, "attention, a prompt", s->n_prompt, bench_median(b, do_attention, &prompt), 0, flops,
+              b->flops_s);
+}
+
+static void rows_of_products(struct kernels *k)
+{
+    static const struct {
+        const char *name;
+        double bytes;
+    } kinds[] = { [CUDA_BF16] = { "bf16", 2 },
+                  [CUDA_Q8] = { "q8", 1 },
+                  [CUDA_FP8] = { "fp8", 1 },
+                  [CUDA_Q4] = { "q4", 0.53125 } };
+    struct bench *b = k->b;
+    const struct bench_shape *s = &b->shape;
+    const uint32_t shapes[][2] = { { (s->n_head + 2 * s->n_kv_head) * s->d_head, s->d_model },
+                                   { 2 * s->d_ffn, s->d_model },
+                                   { s->d_model, s->d_ffn } };
+    const uint32_t few[] = { s->batch[0], CUDA_SMALL_TOKENS },
+                   many[] = { s->batch[1], s->batch[2], s->n_prompt };
+    char name[64];
+
+    for (int i = 0; i < 3; i++)
+        for (int kind = CUDA_BF16; kind <= CUDA_Q4; kind++) {
+            struct job j = { k, 0, shapes[i][1], shapes[i][0], (enum cuda_kind)kind, NULL };
+            double n_weight = (double)j.n_in * j.n_out;
+            for (int t = 0; t < 2; t++) {
+                j.n = few[t];
+                snprintf(name, sizeof name, "%u x %u %s, streamed", j.n_out, j.n_in, kinds[kind].name);
+                bench_row(b, name, j.n, bench_median(b, do_stream, &j),
+                          n_weight * kinds[kind].bytes + 2.0 * j.n * (j.n_in + j.n_out), 2 * n_weight * j.n,
+                          b->flops_s);
+            }
+            for (int t = 0; t < 3 && (kind == CUDA_BF16 || kind == CUDA_FP8); t++) {
+                j.n = many[t];
+                struct cuda_weights w = weights(&j, 0);
+                bool fp8 = kind == CUDA_FP8;
+                if (j.n <= CUDA_SMALL_TOKENS || !(fp8 ? dev_fp8_fits(b->d, &w, 0, j.n) : b->flops_s > 0))
+                    continue;
+                snprintf(name, sizeof name, "%u x %u %s, cuBLASLt", j.n_out, j.n_in, kinds[kind].name);
+                bench_row(b, name, j.n, bench_median(b, do_dense, &j),
+                          n_weight * kinds[kind].bytes + j.n * ((fp8 ? 1.0 : 2.0) * j.n_in + 2.0 * j.n_out),
+                          2 * n_weight * j.n, fp8 ? b->fp8_s : b->flops_s);
+            }
+        }
+}
+
+static size_t most(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Its limits are those that whole steps are compared with, too. */
+static void bench_kernels(struct bench *b, bool rows)
+{
+    const struct bench_shape *s = &b->shape;
+    uint32_t n_seq = s->batch[BENCH_BATCHES - 1];
+    size_t square = (size_t)s->n_square * s->n_square * 2, wide = (size_t)2 * s->d_ffn * 2;
+    size_t bytes = most(square, most(wide * s->d_model, wide * s->n_prompt)), copy = most(1 << 20, square);
+    size_t page = (size_t)s->n_kv_head * WEIR_KV_BLOCK * s->d_head * 2,
+           pages = most((size_t)n_seq * s->n_ctx, s->n_prompt) / WEIR_KV_BLOCK * page;
+    struct kernels k = { .b = b };
+
+    bytes = most(bytes, copy);
+    for (int i = 0; i < SETS; i++) {
+        k.out[i] = bench_alloc(b, bytes);
+        k.in[i] = bench_alloc(b, bytes);
+        k.x[i] = bench_alloc(b, bytes);
+    }
+    k.vector = bench_alloc(b, (size_t)s->n_vocab * 4);
+    k.scale = bench_alloc(b, most(s->n_prompt, s->n_square) * 4);
+    k.rounded = bench_alloc(b, bytes);
+    k.work = bench_alloc(b, most(WORK, (size_t)s->n_prompt * s->d_head * 2));
+    measure_limits(&k, (uint32_t)copy);
+    if (rows) {
+        k.k = bench_alloc(b, pages);
+        k.v = bench_alloc(b, pages);
+        k.decode = batch_of(b, n_seq, s->n_ctx, /* prompt= */ false);
+        k.prompt = batch_of(b, 1, s->n_prompt, /* prompt= */ true);
+        head_of_table();
+        rows_of_memory(&k);
+        rows_of_products(&k);
+    }
+    void *const all[] = { k.vector, k.scale, k.rounded, k.work, k.k, k.v };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        dev_free(b->d, all[i]);
+    const struct cuda_batch *const batches[] = { &k.decode, &k.prompt };
+    for (int i = 0; i < 2; i++) {
+        dev_free(b->d, (void *)(uintptr_t)batches[i]->pos);
+        dev_free(b->d, (void *)(uintptr_t)batches[i]->seq);
+        dev_free(b->d, (void *)(uintptr_t)batches[i]->table);
+        dev_free(b->d, (void *)(uintptr_t)batches[i]->runs);
+    }
+    for (int i = 0; i < SETS; i++) {
+        dev_free(b->d, k.out[i]);
+        dev_free(b->d, k.in[i]);
+        dev_free(b->d, k.x[i]);
+    }
+}
+
+static bool named(int argc, char **argv, const char *name)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return true;
+    return argc < 2;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const quants[] = {
+        [WEIR_NATIVE] = "native", [WEIR_Q8] = "q8", [WEIR_Q4] = "q4", [WEIR_FP8] = "fp8"
+    };
     struct bench b = { 0 };
     struct weir_why why = { 0 };
+    bool ok = true;
 
-    if (dev_is_emulated() || dev_open(0, &b.d, &why) != WEIR_OK) {
+    if (dev_open(0, &b.d, &why) != WEIR_OK) {
         printf("no GPU: nothing is measured\n");
         return 77;
     }
-    for (int i = 0; i < ROTATE; i++)
-        for (int k = 0; k < 3; k++) {
-            b.bufs[i][k] = dev_alloc(b.d, COPY_BYTES);
-            need(b.bufs[i][k]);
-            dev_zero(b.d, b.bufs[i][k], COPY_BYTES);
-        }
-    b.norm = dev_alloc(b.d, D * 4);
-    b.work = dev_alloc(b.d, 64 << 20);
-    need(b.norm);
-    need(b.work);
-    dev_zero(b.d, b.norm, D * 4);
-    fill_batch(&b);
-    b.copy_bytes_s = 2.0 * COPY_BYTES / median(&b, run_copy, 0);
-    printf("%s: a copy of 64 MiB reads and writes %.2f TB/s\n\n", dev_about(b.d)->name,
-           b.copy_bytes_s * 1e-12);
-    printf("| kernel | tokens | us | limit us | of the limit | TFLOP/s |\n|---|---|---|---|---|---|\n");
-    for (uint32_t n = 1; n <= 4096; n *= 16)
-        row(&b, "add_rmsnorm 4096", run_norm, n, (double)n * D * 8, 0);
-    for (uint32_t n = 1; n <= 4096; n *= 16)
-        row(&b, "silu_mul 3584", run_silu, n, (double)n * FFN / 4 * 6, 0);
-    for (uint32_t n = 1; n <= 16; n *= 4) {
-        row(&b, "linear 4096 x 4096 bf16", run_linear, n, (double)D * D * 2, 2.0 * n * D * D);
-        row(&b, "linear 4096 x 4096 q8", run_linear_q8, n, (double)D * D, 2.0 * n * D * D);
-        row(&b, "linear 4096 x 4096 fp8", run_linear_fp8, n, (double)D * D, 2.0 * n * D * D);
+    b.shape = dev_is_emulated() ? emulated : llama_8b;
+    bench_kernels(&b, named(argc, argv, "kernels"));
+    for (int q = 0; q < 4; q++)
+        if (ok && named(argc, argv, quants[q]))
+            ok = bench_steps(&b, (enum weir_quant)q);
+    if (ok && dev_check(b.d, &why) != WEIR_OK) {
+        fprintf(stderr, "%s\n", why.text);
+        ok = false;
     }
-    for (uint32_t n = 16; n <= 4096; n *= 16)
-        row(&b, "cuBLASLt 4096 x 4096 bf16", run_dense, n, (double)D * D * 2 + (double)n * D * 4,
-            2.0 * n * D * D);
-    for (uint32_t n = 1; n <= 8; n *= 8)
-        row(&b, "attention, 2048 positions", run_attention, n, (double)n * 2048 * 8 * 128 * 4,
-            4.0 * n * 2048 * 32 * 128);
-    return dev_check(b.d, &why) != WEIR_OK;
+    dev_close(b.d);
+    return !ok;
 }

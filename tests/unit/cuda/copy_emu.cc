@@ -1,0 +1,2 @@
+/* copy_emu.cc - copy.cu over the emulator. */
+#include "tests/unit/cuda/copy.cu"
