@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./dev bench perplexity [--model DIR] [--threads N]: what 8-bit and 4-bit weights cost, in perplexity on held-out text.
+"""./dev bench perplexity [--model DIR] [--threads N]: what smaller weights, keys and values cost, in perplexity on held-out text.
 
 The rows are those of tests/golden/perplexity.json, which tools/make_perplexity.py wrote; the program is bench/perplexity.c."""
 

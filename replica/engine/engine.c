@@ -119,7 +119,8 @@ static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
     if (eng->opts.kv && strcmp(eng->opts.kv, "bf16") == 0)
         opts.backend.kv = WEIR_BF16;
     else if (eng->opts.kv && strcmp(eng->opts.kv, "f32") != 0)
-        return weir_fail_param(why, "kv", WEIR_INVALID, "kv: `%s` is not f32 or bf16", eng->opts.kv);
+        return weir_fail_param(why, "kv_type", WEIR_INVALID, "kv_type: `%s` is not f32 or bf16",
+                               eng->opts.kv);
     weir_err err = choose_backend(eng, &opts, why);
     if (err != WEIR_OK)
         return err;

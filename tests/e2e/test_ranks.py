@@ -1,7 +1,9 @@
-"""A replica whose model is split over ranks, and one with smaller weights, behind a router."""
+"""A replica whose model is split over ranks, and ones with smaller weights, keys and values, behind a router."""
 
+import json
 import os
 import subprocess
+import urllib.request
 
 import openai
 
@@ -35,3 +37,13 @@ def test_eight_bit_weights_answer_the_same_to_easy_questions(fleet, own_fleet):
     pairs = list(zip(answers(eight), answers(fleet)))
     assert all(len(a) > 2 for a, _ in pairs)
     assert sum(a == b for a, b in pairs) >= 2  # greedy; a close choice may fall the other way
+
+
+def test_keys_and_values_in_bf16_take_half_the_memory(own_fleet):
+    def pages_and_answers(kv_type):
+        fleet = own_fleet(1, 1, replica_args=["--kv-type", kv_type, "--kv-bytes", "33554432"])
+        with urllib.request.urlopen(f"http://{fleet.replicas[0]['admin']}/debug/load") as page:
+            return json.load(page)["kv_blocks"], answers(fleet)
+    (wide, exact), (narrow, close) = pages_and_answers("f32"), pages_and_answers("bf16")
+    assert narrow in (2 * wide, 2 * wide + 1)
+    assert sum(a == b for a, b in zip(exact, close)) >= 2  # greedy; a close choice may fall the other way

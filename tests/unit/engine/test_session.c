@@ -439,7 +439,7 @@ static void test_engine_options(void **state)
     opts = good;
     opts.kv = "f16";
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
-    assert_string_equal(why.param, "kv");
+    assert_string_equal(why.param, "kv_type");
     opts = good;
     opts.model_dir = "/nowhere";
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_IO);
