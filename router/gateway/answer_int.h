@@ -1,6 +1,7 @@
 /* answer_int.h - what the files of an answer share: its state, and the writers of the parts of a body.
  *
  *   answer.c        its life: calls, the sink, one body at the end
+ *   answer_error.c  errors
  *   answer_sse.c    server-sent events
  *   answer_write.c  choices, log-probabilities, usage as JSON */
 #ifndef WEIR_ROUTER_GATEWAY_ANSWER_INT_H
@@ -75,6 +76,10 @@ void answer_add_logprobs(struct answer *a, struct choice *ch, const Weir__Fabric
 void answer_take_logprobs(struct answer *a, struct weir_buf *out, struct choice *ch);
 void answer_add_comma(struct weir_buf *buf);
 double answer_seconds(uint64_t ns);
+
+/* answer_error.c: with the limits' headers of `a`, which may be NULL */
+void answer_error(struct weir_http_req *http, weir_err err, const struct weir_why *why,
+                  const char *request_id, uint32_t retry_after_ms, const struct answer *a);
 
 /* answer_sse.c */
 void answer_begin_stream(struct answer *a);

@@ -34,14 +34,20 @@ bool parse_ids_add(struct parse *p, Weir__V1__TokenIds *ids, int64_t id);
 /* "unknown field" or, when it is there already, "given twice". */
 void parse_unknown(struct parse *p, bool is_twice);
 
-/* ---- chats: parse_chat.c ---- */
+/* A "type" that has one value only. */
+void parse_type(struct parse *p, const char *wanted);
+
+/* ---- what is asked: parse_prompt.c, parse_chat.c ---- */
+void parse_prompt(struct parse *p);
 void parse_messages(struct parse *p);
+/* A string or parts of text, put together. */
+void parse_content(struct parse *p, char **ret);
+
+/* ---- parse_tools.c ---- */
 void parse_tools(struct parse *p);
 void parse_tool_choice(struct parse *p);
 void parse_functions(struct parse *p);     /* the older shape of tools */
 void parse_function_call(struct parse *p); /* the older shape of tool_choice */
-/* A string or parts of text, put together. */
-void parse_content(struct parse *p, char **ret);
 
 /* ---- how to answer and how to think: parse_format.c ---- */
 void parse_response_format(struct parse *p);

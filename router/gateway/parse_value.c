@@ -104,3 +104,11 @@ void parse_unknown(struct parse *p, bool is_twice)
 {
     weir_json_fail(&p->j, WEIR_INVALID, is_twice ? "the field is given twice" : "unknown field");
 }
+
+void parse_type(struct parse *p, const char *wanted)
+{
+    struct weir_str type;
+
+    if (weir_json_string(&p->j, &type) && !weir_str_eq(type, wanted))
+        weir_json_fail(&p->j, WEIR_INVALID, "must be \"%s\"", wanted);
+}
