@@ -14,7 +14,7 @@
 
 #define LANES 16
 #include "kernels/cpu/amx.h"
-#include "kernels/cpu/vectors.h"
+#include "kernels/cpu/vectors_body.h"
 
 #define BLOCK_PAGES 4
 #define BLOCK (BLOCK_PAGES * WEIR_KV_BLOCK)

@@ -19,7 +19,7 @@
 #endif
 
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/vectors.h"
+#include "kernels/cpu/vectors_body.h"
 
 #define NV (PANEL / LANES)                         /* vectors in a panel, and in a page of positions */
 #define KEEP_MAX (TILE_Q > LANES ? TILE_Q : LANES) /* whole vectors */

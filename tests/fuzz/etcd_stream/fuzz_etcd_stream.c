@@ -51,7 +51,7 @@ static void take(struct run *run, weir_err rc, const struct etcd_msg *msg)
     weir_disc_snapshot_unref(run->snap);
     run->snap = next;
     for (int i = 1; i < next->n_entries; i++)
-        if (snapshot_key_cmp(next->entries[i - 1].key, next->entries[i].key) >= 0)
+        if (weir_str_cmp(next->entries[i - 1].key, next->entries[i].key) >= 0)
             abort();
 }
 

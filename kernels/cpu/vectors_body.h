@@ -1,7 +1,7 @@
-/* vectors.h - vectors of LANES floats, and e^x over them. The file that includes this one sets LANES and is compiled for an
+/* vectors_body.h - vectors of LANES floats, and e^x over them. The file that includes this one sets LANES and is compiled for an
  * instruction set that has them. */
-#ifndef WEIR_KERNELS_CPU_VECTORS_H
-#define WEIR_KERNELS_CPU_VECTORS_H
+#ifndef WEIR_KERNELS_CPU_VECTORS_BODY_H
+#define WEIR_KERNELS_CPU_VECTORS_BODY_H
 
 #include <stdint.h>
 
