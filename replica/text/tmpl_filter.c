@@ -1,8 +1,9 @@
-/* tmpl_filter.c - the filters.
+/* tmpl_filter.c - the filters of numbers and lists, and how a filter is found and run; those of text are in
+ * tmpl_filter_text.c.
  *
  * Where jinja2 gives a generator, this gives a list: a template can't tell, except that here it may be used
  * twice. */
-#include "replica/text/tmpl_int.h"
+#include "replica/text/tmpl_filter.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,220 +29,6 @@ bool tmpl_arg_int(struct tmpl_run *run, struct tmpl_value arg, int64_t init, int
 bool tmpl_arg_bool(struct tmpl_value arg, bool init)
 {
     return arg.kind == TMPL_UNSET ? init : tmpl_truth(arg);
-}
-
-static bool given(struct tmpl_value arg)
-{
-    return arg.kind != TMPL_UNSET && arg.kind != TMPL_NONE;
-}
-
-#define FILTER(fn)                                                                                           \
-    static bool fn(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_value *argv,                \
-                   const struct tmpl_args *args, struct tmpl_value *ret)
-#define UNUSED_ARGS ((void)run, (void)argv, (void)args)
-
-/* ---- strings ---- */
-
-static bool case_filter(struct tmpl_run *run, struct tmpl_value in, enum tmpl_case how,
-                        struct tmpl_value *ret)
-{
-    struct weir_str s;
-
-    return tmpl_to_str(run, in, &s) && tmpl_case(run, s, how, ret);
-}
-
-FILTER(f_upper)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_UPPER, ret);
-}
-
-FILTER(f_lower)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_LOWER, ret);
-}
-
-FILTER(f_title)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_TITLE_FILTER, ret);
-}
-
-FILTER(f_capitalize)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_CAPITALIZE, ret);
-}
-
-FILTER(f_trim)
-{
-    struct weir_str s, chars = { 0 };
-
-    UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s) || (given(argv[0]) && !tmpl_to_str(run, argv[0], &chars)))
-        return false;
-    if (!tmpl_tick(run, s.len * (chars.len + 1)))
-        return false;
-    *ret = tmpl_str(tmpl_strip(s, given(argv[0]) ? &chars : NULL, true, true));
-    return true;
-}
-
-FILTER(f_string)
-{
-    struct weir_str s;
-
-    UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s))
-        return false;
-    *ret = tmpl_str(s);
-    return true;
-}
-
-FILTER(f_safe)
-{
-    return f_string(run, in, argv, args, ret);
-}
-
-FILTER(f_escape)
-{
-    struct weir_str s;
-    struct weir_buf out;
-
-    UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s) || !tmpl_tick(run, s.len))
-        return false;
-    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    for (size_t i = 0; i < s.len; i++) {
-        static const char from[] = "&<>'\"";
-        static const char *const to[] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
-        const char *hit = s.ptr[i] ? strchr(from, s.ptr[i]) : NULL;
-        if (hit)
-            weir_buf_adds(&out, to[hit - from]);
-        else
-            weir_buf_addc(&out, s.ptr[i]);
-    }
-    tmpl_mark(run, &out, 0, s);
-    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
-}
-
-FILTER(f_replace)
-{
-    struct weir_str s, old, with;
-    int64_t n_max;
-
-    UNUSED_ARGS;
-    if (!given(argv[0]) || !given(argv[1]))
-        return tmpl_fail(run, WEIR_INVALID, "replace: it takes (old,new,count)");
-    return tmpl_to_str(run, in, &s) && tmpl_to_str(run, argv[0], &old) && tmpl_to_str(run, argv[1], &with) &&
-           tmpl_arg_int(run, argv[2], -1, &n_max) && tmpl_replace(run, s, old, with, n_max, ret);
-}
-
-/* jinja2's: lines behind the first are moved in; blank ones only when asked. */
-FILTER(f_indent)
-{
-    struct weir_str s, indent = { 0 };
-    struct tmpl_value lines;
-    struct weir_buf pad, out;
-    int64_t width = 4;
-
-    UNUSED_ARGS;
-    if (argv[0].kind == TMPL_STR)
-        indent = argv[0].str;
-    else if (!tmpl_arg_int(run, argv[0], 4, &width))
-        return false;
-    if (width > 1024)
-        return tmpl_fail(run, WEIR_TOOLARGE, "indent: a width of more than 1024");
-    if (in.kind != TMPL_STR)
-        return tmpl_fail(run, WEIR_INVALID, "indent: not a string but a '%s'", tmpl_type_name(in));
-    s = in.str;
-    weir_buf_init(&pad, 0);
-    for (int64_t i = 0; !indent.ptr && i < width; i++)
-        weir_buf_addc(&pad, ' ');
-    struct tmpl_value own = tmpl_str(indent);
-    bool ok = indent.ptr || tmpl_take(run, &pad, &own);
-    weir_buf_release(&pad);
-    /* A newline is added so that one at the end makes a last, empty line. */
-    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    tmpl_put(run, &out, s);
-    weir_buf_addc(&out, '\n');
-    struct tmpl_value text;
-    ok = ok && tmpl_take(run, &out, &text) && tmpl_splitlines(run, text.str, /* keep_ends= */ false, &lines);
-    weir_buf_release(&out);
-    if (!ok)
-        return false;
-    bool first = tmpl_arg_bool(argv[1], false), blank = tmpl_arg_bool(argv[2], false);
-    for (size_t i = 0; i < lines.list->n; i++) {
-        struct weir_str line = lines.list->at[i].str;
-        if (i > 0)
-            weir_buf_addc(&out, '\n');
-        if (i == 0 ? first : blank || line.len > 0)
-            tmpl_put(run, &out, own.str);
-        tmpl_put(run, &out, line);
-    }
-    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
-}
-
-FILTER(f_center)
-{
-    struct weir_str s;
-    int64_t width;
-    struct weir_buf out;
-
-    UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s) || !tmpl_arg_int(run, argv[0], 80, &width))
-        return false;
-    if (width < (int64_t)tmpl_chars(s))
-        width = (int64_t)tmpl_chars(s);
-    int64_t room = width - (int64_t)tmpl_chars(s), left = room / 2 + (room & width & 1);
-    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    for (int64_t i = 0; i < left && tmpl_tick(run, 0); i++)
-        weir_buf_addc(&out, ' ');
-    tmpl_put(run, &out, s);
-    for (int64_t i = left; i < room && tmpl_tick(run, 0); i++)
-        weir_buf_addc(&out, ' ');
-    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
-}
-
-FILTER(f_wordcount)
-{
-    struct weir_str s;
-    int64_t n = 0;
-    bool inside = false;
-
-    UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s) || !tmpl_tick(run, s.len))
-        return false;
-    for (size_t i = 0; i < s.len;) {
-        uint32_t c;
-        i += tmpl_char_at(s, i, &c);
-        bool word = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-                    (c >= 0x80 && !tmpl_is_space(c));
-        n += word && !inside;
-        inside = word;
-    }
-    *ret = tmpl_int(n);
-    return true;
-}
-
-FILTER(f_format)
-{
-    struct weir_str s;
-    struct tmpl_value values;
-
-    (void)argv;
-    if (!tmpl_to_str(run, in, &s) || !tmpl_new_list(run, TMPL_TUPLE, &values))
-        return false;
-    for (int i = 0; i < args->n; i++)
-        if (!tmpl_push(run, values.list, args->at[i]))
-            return false;
-    return tmpl_percent(run, s, values, ret);
-}
-
-FILTER(f_tojson)
-{
-    UNUSED_ARGS;
-    return tmpl_json(run, in, argv, ret);
 }
 
 /* ---- numbers ---- */
@@ -672,6 +459,34 @@ FILTER(f_batch)
     return true;
 }
 
+/* As many lists as asked for, the first ones longer by one where it does not come out even; the others are filled up. */
+FILTER(f_slice)
+{
+    const struct tmpl_list *items;
+    struct tmpl_value list, part;
+    int64_t n;
+    size_t at = 0;
+
+    UNUSED_ARGS;
+    if (!tmpl_items(run, in, &items) || !tmpl_arg_int(run, argv[0], 0, &n) ||
+        !tmpl_new_list(run, TMPL_LIST, &list))
+        return false;
+    if (n == 0)
+        return tmpl_fail(run, WEIR_INVALID, "slice: a count of 0");
+    for (int64_t i = 0; i < n; i++) {
+        bool longer = (uint64_t)i < items->n % (uint64_t)n;
+        if (!tmpl_new_list(run, TMPL_LIST, &part) || !tmpl_push(run, list.list, part) || !tmpl_tick(run, 0))
+            return false;
+        for (size_t end = at + items->n / (uint64_t)n + longer; at < end; at++)
+            if (!tmpl_push(run, part.list, items->at[at]))
+                return false;
+        if (!longer && given(argv[1]) && !tmpl_push(run, part.list, argv[1]))
+            return false;
+    }
+    *ret = list;
+    return true;
+}
+
 /* ---- filters and tests by name ---- */
 
 /* The arguments behind the first `skip`. */
@@ -819,46 +634,32 @@ static const struct tmpl_filter filters[] = {
     { "abs", "", f_abs },
     { "attr", "name", f_attr },
     { "batch", "linecount,fill_with", f_batch },
-    { "capitalize", "", f_capitalize },
-    { "center", "width", f_center },
     { "count", "", f_length },
     { "d", "default_value,boolean", f_default },
     { "default", "default_value,boolean", f_default },
     { "dictsort", "case_sensitive,by,reverse", f_dictsort },
-    { "e", "", f_escape },
-    { "escape", "", f_escape },
     { "first", "", f_first },
     { "float", "default", f_float },
-    { "format", "*", f_format },
     { "groupby", "attribute,default,case_sensitive", f_groupby },
-    { "indent", "width,first,blank", f_indent },
     { "int", "default,base", f_int },
     { "items", "", f_items },
     { "join", "d,attribute", f_join },
     { "last", "", f_last },
     { "length", "", f_length },
     { "list", "", f_list },
-    { "lower", "", f_lower },
     { "map", "*", f_map },
     { "max", "case_sensitive,attribute", f_max },
     { "min", "case_sensitive,attribute", f_min },
     { "reject", "*", f_reject },
     { "rejectattr", "*", f_rejectattr },
-    { "replace", "old,new,count", f_replace },
     { "reverse", "", f_reverse },
     { "round", "precision,method", f_round },
-    { "safe", "", f_safe },
     { "select", "*", f_select },
     { "selectattr", "*", f_selectattr },
+    { "slice", "slices,fill_with", f_slice },
     { "sort", "reverse,case_sensitive,attribute", f_sort },
-    { "string", "", f_string },
     { "sum", "attribute,start", f_sum },
-    { "title", "", f_title },
-    { "tojson", "ensure_ascii,indent,separators,sort_keys", f_tojson },
-    { "trim", "chars", f_trim },
     { "unique", "case_sensitive,attribute", f_unique },
-    { "upper", "", f_upper },
-    { "wordcount", "", f_wordcount },
 };
 
 const struct tmpl_filter *tmpl_find_filter(struct weir_str name)
@@ -866,5 +667,8 @@ const struct tmpl_filter *tmpl_find_filter(struct weir_str name)
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
         if (weir_str_eq(name, filters[i].name))
             return &filters[i];
+    for (const struct tmpl_filter *f = tmpl_text_filters; f->name; f++)
+        if (weir_str_eq(name, f->name))
+            return f;
     return NULL;
 }

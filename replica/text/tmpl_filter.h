@@ -1,0 +1,19 @@
+/* tmpl_filter.h - what the two files of filters share. Private to replica/text. */
+#ifndef WEIR_REPLICA_TEXT_TMPL_FILTER_H
+#define WEIR_REPLICA_TEXT_TMPL_FILTER_H
+
+#include "replica/text/tmpl_int.h"
+
+#define FILTER(fn)                                                                                           \
+    static bool fn(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_value *argv,                \
+                   const struct tmpl_args *args, struct tmpl_value *ret)
+#define UNUSED_ARGS ((void)run, (void)argv, (void)args)
+
+static inline bool given(struct tmpl_value arg)
+{
+    return arg.kind != TMPL_UNSET && arg.kind != TMPL_NONE;
+}
+
+extern const struct tmpl_filter tmpl_text_filters[]; /* the last has no name */
+
+#endif
