@@ -31,12 +31,12 @@ void adjust_release(struct adjust *a)
     *a = (struct adjust){ 0 };
 }
 
-static bool repeats_count(const struct weir_session_params *p)
+bool adjust_repeats(const struct weir_session_params *p)
 {
     return p->repetition_penalty > 0 && p->repetition_penalty != 1;
 }
 
-static bool uses_count(const struct weir_session_params *p)
+bool adjust_counts(const struct weir_session_params *p)
 {
     return p->frequency_penalty != 0 || p->presence_penalty != 0;
 }
@@ -53,7 +53,7 @@ static void penalize(struct adjust *a, const struct adjust_context *ctx)
         if (a->stamp[id] != a->turn) {
             a->stamp[id] = a->turn;
             a->n_seen[id] = 0;
-            if (repeats_count(p))
+            if (adjust_repeats(p))
                 a->logits[id] = (float)(a->logits[id] > 0 ? a->logits[id] / p->repetition_penalty
                                                           : a->logits[id] * p->repetition_penalty);
         }
@@ -63,6 +63,30 @@ static void penalize(struct adjust *a, const struct adjust_context *ctx)
             a->logits[id] -= (float)p->presence_penalty;
         a->logits[id] -= (float)p->frequency_penalty;
     }
+}
+
+uint32_t adjust_seen(struct adjust *a, const struct adjust_context *ctx, struct weir_seen *seen)
+{
+    uint32_t first = ctx->n_tokens - ctx->n_out, n = 0;
+    bool counts = adjust_counts(ctx->params);
+
+    a->turn++;
+    for (uint32_t i = adjust_repeats(ctx->params) ? 0 : first; i < ctx->n_tokens; i++) {
+        uint32_t id = (uint32_t)ctx->tokens[i];
+        if (a->stamp[id] != a->turn) {
+            a->stamp[id] = a->turn;
+            a->n_seen[id] = n;
+            seen[n++] = (struct weir_seen){ (int32_t)id, 0 };
+        }
+        seen[a->n_seen[id]].n_out += counts && i >= first;
+    }
+    return n;
+}
+
+/* What is bound to a form ends when the form is whole. */
+bool adjust_too_early(const struct adjust_context *ctx)
+{
+    return ctx->n_out < ctx->params->min_tokens && ctx->n_end_ids > 0 && !ctx->constraint;
 }
 
 static void ban_ends(struct adjust *a, const struct adjust_context *ctx)
@@ -88,15 +112,14 @@ static void ban_by_constraint(struct adjust *a, const struct weir_constraint *c)
 const float *adjust_logits(struct adjust *a, const float *logits, const struct adjust_context *ctx)
 {
     const struct weir_session_params *p = ctx->params;
-    /* What is bound to a form ends when the form is whole. */
-    bool too_early = ctx->n_out < p->min_tokens && ctx->n_end_ids > 0 && !ctx->constraint;
+    bool too_early = adjust_too_early(ctx);
 
-    if (p->n_logit_bias == 0 && !repeats_count(p) && !uses_count(p) && !too_early && !ctx->constraint)
+    if (p->n_logit_bias == 0 && !adjust_repeats(p) && !adjust_counts(p) && !too_early && !ctx->constraint)
         return logits;
     memcpy(a->logits, logits, a->n_vocab * sizeof *logits);
     for (uint32_t i = 0; i < p->n_logit_bias; i++)
         a->logits[p->logit_bias[i].id] += p->logit_bias[i].bias;
-    if (repeats_count(p) || uses_count(p))
+    if (adjust_repeats(p) || adjust_counts(p))
         penalize(a, ctx);
     if (too_early)
         ban_ends(a, ctx);

@@ -1,10 +1,6 @@
-/* engine.c - opens a model and runs its steps: admit, fill, forward, sample, tell.
+/* engine.c - opens a model, and says how busy it is. Its steps: step.c.
  *
- *   [N1] A choice's tokens depend on its prompt, parameters, seed, choice and position alone: see kernels.h
- * for the sums and sample.h for the randomness. Nothing here may look at batch mates when it decides what a
- * token is. [N2] Each choice ends with exactly one FINISHED, unless it was stopped or its session closed.
  * Threads: the step thread, but for open and info. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,8 +13,8 @@
 #define STARVE_MS_DEFAULT 10000
 #define CACHE_SHARE_PCT_DEFAULT 50
 #define OUTPUT_MEAN_FIRST 256 /* tokens, before anything has ended */
-#define EVENTS_PER_SLOT                                                                                      \
-    4 /* started, the prompt's first token, token, finished; and one a token of a prompt */
+/* Started, the prompt's first token, token, finished, and a token and an end of the step before; and one a token of a prompt. */
+#define EVENTS_PER_SLOT 6
 
 /* ---- opening ---- */
 static uint32_t choose_pages(const struct weir_engine *eng)
@@ -32,6 +28,15 @@ static uint32_t choose_pages(const struct weir_engine *eng)
     return wanted > INT32_MAX ? INT32_MAX : (uint32_t)wanted;
 }
 
+static void choose_rows(struct weir_engine *eng)
+{
+    uint32_t n = parallel_can_draw(eng->model) ? LOGITS_ROWS_DEVICE : LOGITS_ROWS_MAX;
+
+    eng->n_rows_max = n > LOGITS_ROWS_MAX && n > eng->opts.n_slots ? eng->opts.n_slots : n;
+    if (eng->n_rows_max < LOGITS_ROWS_MAX)
+        eng->n_rows_max = LOGITS_ROWS_MAX;
+}
+
 static weir_err make_step_arrays(struct weir_engine *eng, struct weir_why *why)
 {
     uint32_t n_slots = eng->opts.n_slots;
@@ -42,13 +47,16 @@ static weir_err make_step_arrays(struct weir_engine *eng, struct weir_why *why)
     eng->ids = weir_calloc(eng->n_tok_max, sizeof *eng->ids);
     eng->pos = weir_calloc(eng->n_tok_max, sizeof *eng->pos);
     eng->seq = weir_calloc(eng->n_tok_max, sizeof *eng->seq);
+    eng->drawn = weir_calloc(eng->n_tok_max, sizeof *eng->drawn);
     eng->wants = weir_calloc(n_slots + eng->n_tok_max, sizeof *eng->wants);
+    eng->flight.wants = weir_calloc(n_slots + eng->n_tok_max, sizeof *eng->wants);
+    eng->rows = weir_calloc(eng->n_rows_max, sizeof *eng->rows);
     eng->scratch = weir_calloc(eng->config.n_vocab, sizeof *eng->scratch);
     eng->events = weir_calloc((size_t)n_slots * EVENTS_PER_SLOT + eng->n_tok_max, sizeof *eng->events);
     eng->tops = weir_calloc(((size_t)n_slots + eng->n_tok_max) * ENGINE_TOPS_MAX, sizeof *eng->tops);
     eng->n_slots_free = n_slots;
-    if (!eng->slots || !eng->table || !eng->ids || !eng->pos || !eng->seq || !eng->wants || !eng->scratch ||
-        !eng->events || !eng->tops)
+    if (!eng->slots || !eng->table || !eng->ids || !eng->pos || !eng->seq || !eng->drawn || !eng->wants ||
+        !eng->flight.wants || !eng->rows || !eng->scratch || !eng->events || !eng->tops)
         return weir_fail(why, WEIR_NOMEM, "no memory for the engine's steps");
     return adjust_init(&eng->adjust, eng->config.n_vocab, why);
 }
@@ -89,7 +97,9 @@ static weir_err choose_backend(struct weir_engine *eng, struct parallel_opts *op
 {
     const char *name = eng->opts.backend;
 
-    if (!name || strcmp(name, "cpu") == 0)
+    if (eng->opts.open_backend)
+        opts->open = eng->opts.open_backend;
+    else if (!name || strcmp(name, "cpu") == 0)
         opts->open = weir_backend_cpu_open;
     else if (strcmp(name, "cuda") == 0)
         opts->open = weir_backend_cuda_open;
@@ -129,7 +139,7 @@ static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
 
 static weir_err open_parts(struct weir_engine *eng, struct weir_why *why)
 {
-    struct model_limits limits = { .n_logits_max = LOGITS_ROWS_MAX };
+    struct model_limits limits = { 0 };
     weir_err err = model_config_load(eng->opts.model_dir, &eng->config, why);
 
     if (err != WEIR_OK)
@@ -142,9 +152,17 @@ static weir_err open_parts(struct weir_engine *eng, struct weir_why *why)
     if (limits.n_blocks == 0)
         return weir_fail_param(why, "kv_bytes", WEIR_INVALID, "kv_bytes: not room for one page of %llu bytes",
                                (unsigned long long)parallel_page_bytes(eng->model));
+    choose_rows(eng);
     uint32_t n_share = (uint32_t)((uint64_t)limits.n_blocks * eng->opts.cache_share_pct / 100);
     err = make_step_arrays(eng, why);
+    if (err == WEIR_OK && parallel_can_draw(eng->model))
+        err = draws_open(eng, why);
     limits.n_tok_max = eng->n_tok_max;
+    limits.n_logits_max = eng->n_rows_max;
+    if (eng->draws) {
+        limits.n_draws_max = eng->opts.n_slots;
+        limits.list_bytes = draws_list_bytes(eng);
+    }
     if (err == WEIR_OK)
         err = kv_init(&eng->kv, limits.n_blocks, eng->opts.n_slots, n_share, why);
     if (err == WEIR_OK)
@@ -190,8 +208,9 @@ void weir_engine_close(struct weir_engine *eng)
     parallel_close(eng->model);
     kv_release(&eng->kv);
     adjust_release(&eng->adjust);
-    void *const arrays[] = { eng->slots, eng->table,   eng->ids,    eng->pos, eng->seq,
-                             eng->wants, eng->scratch, eng->events, eng->tops };
+    draws_close(eng->draws);
+    void *const arrays[] = { eng->slots, eng->table,        eng->ids,  eng->pos,     eng->seq,    eng->drawn,
+                             eng->wants, eng->flight.wants, eng->rows, eng->scratch, eng->events, eng->tops };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         weir_free(arrays[i]);
     weir_free(eng);
@@ -202,237 +221,7 @@ const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng)
     return &eng->info;
 }
 
-/* ---- a step ---- */
-struct weir_engine_event *event_add(struct weir_engine *eng, int kind, struct weir_session *ses,
-                                    uint32_t choice)
-{
-    struct weir_engine_event *ev = &eng->events[eng->n_events++];
-
-    *ev = (struct weir_engine_event){ .kind = kind, .session = ses, .choice = choice };
-    return ev;
-}
-
-static bool is_eos(const struct weir_engine *eng, int32_t id)
-{
-    for (int i = 0; i < eng->config.n_eos_ids; i++)
-        if (eng->config.eos_ids[i] == id)
-            return true;
-    return false;
-}
-
-static void finish(struct weir_engine *eng, struct seq *seq, enum weir_finish how)
-{
-    const double weight = 1.0 / 16; /* of the newest */
-
-    event_add(eng, WEIR_EV_FINISHED, seq->session, seq->choice)->finish = how; /* [N2] */
-    eng->n_output_mean += (seq->n_out - eng->n_output_mean) * weight;
-    seq_release(seq);
-}
-
-/* Nothing may come next in a text that is bound: it is whole. */
-static bool is_whole(const struct adjust *adjust, const struct weir_constraint *c)
-{
-    uint32_t n_words = (adjust->n_vocab + 31) / 32;
-    bool any = false;
-
-    for (uint32_t i = 0; c && i < n_words; i++)
-        any = any || adjust->bits[i];
-    return c && !any;
-}
-
-static int32_t choose(struct weir_engine *eng, struct seq *seq, const float *logits)
-{
-    const struct sample_params *p = &seq->session->sample;
-    uint32_t n_vocab = eng->config.n_vocab;
-
-    /* By the position in the whole text: a request that carries what was said so far goes on as it would have. */
-    if (p->mirostat_target > 0)
-        return sample_mirostat(logits, n_vocab, p, seq->choice, seq->n_tokens, eng->scratch,
-                               &seq->surprise_max);
-    return sample_token(logits, n_vocab, p, seq->choice, seq->n_tokens, eng->scratch);
-}
-
-static void add_logprob(struct weir_engine *eng, struct weir_engine_event *ev, const float *logits, int n_top)
-{
-    struct weir_top_logprob *tops = eng->tops + eng->n_tops;
-
-    ev->logprob = sample_logprob(logits, eng->config.n_vocab, ev->id, tops, n_top);
-    ev->top = tops;
-    eng->n_tops += (uint32_t)n_top;
-}
-
-static void sample(struct weir_engine *eng, struct seq *seq, const float *logits)
-{
-    const struct weir_session_params *p = &seq->session->params;
-    const struct weir_constraint *bound =
-        seq->session->constraints ? &seq->session->constraints[seq->choice] : NULL;
-    const struct adjust_context ctx = { p,          seq->tokens,         seq->n_tokens,
-                                        seq->n_out, eng->config.eos_ids, eng->config.n_eos_ids,
-                                        bound };
-    const float *adjusted = adjust_logits(&eng->adjust, logits, &ctx);
-
-    if (is_whole(&eng->adjust, bound)) {
-        finish(eng, seq, WEIR_FINISH_STOP);
-        return;
-    }
-    int32_t id = choose(eng, seq, adjusted);
-    if (id < 0 || (bound && !bound->ops->accept(bound->state, id))) {
-        finish(eng, seq,
-               WEIR_FINISH_ERROR); /* the model's numbers broke, or the text can't go on: this choice ends,
-                                              * the others are not its fault */
-        return;
-    }
-    struct weir_engine_event *ev = event_add(eng, WEIR_EV_TOKEN, seq->session, seq->choice);
-    ev->id = id;
-    if (p->logprobs)
-        add_logprob(eng, ev, logits, p->n_top_logprobs);
-    seq->tokens[seq->n_tokens++] = id;
-    seq->n_out++;
-    if (is_eos(eng, id) && (!p->ignore_eos || bound))
-        finish(eng, seq, WEIR_FINISH_STOP);
-    else if (seq->n_out == p->max_tokens)
-        finish(eng, seq, WEIR_FINISH_LENGTH);
-}
-
-/* The logits before a token of the prompt say how likely it was. */
-static void tell_prompt(struct weir_engine *eng, struct seq *seq, int32_t at, const float *logits)
-{
-    struct weir_engine_event *ev = event_add(eng, WEIR_EV_PROMPT, seq->session, 0);
-
-    ev->id = seq->tokens[at];
-    add_logprob(eng, ev, logits, seq->session->params.n_top_logprobs);
-}
-
-/* The prompt is computed: the other choices share its full pages and get a copy of the last, half-full one.
- */
-static void fork(struct weir_engine *eng, struct seq *from, struct seq *to)
-{
-    uint32_t n_full = from->n_computed / WEIR_KV_BLOCK;
-
-    for (uint32_t i = 0; i < from->n_pages; i++) {
-        int32_t page = seq_table(from)[i];
-        if (i < n_full) {
-            kv_hold(&eng->kv, page);
-        } else {
-            int32_t copy = kv_take(&eng->kv, from->session->owner);
-            WEIR_BUG_ON(copy < 0); /* sched.c left room */
-            parallel_copy_page(eng->model, (uint32_t)page, (uint32_t)copy);
-            page = copy;
-        }
-        seq_table(to)[i] = page;
-    }
-    to->n_pages = from->n_pages;
-    to->n_named = from->n_named;
-    to->chain = from->chain;
-    to->n_computed = from->n_computed;
-    to->state = SEQ_DECODE;
-}
-
-/* Full pages get their names, so that the next request with this prefix finds them. */
-static void publish(struct weir_engine *eng, struct seq *seq)
-{
-    const struct weir_session_params *p = &seq->session->params;
-
-    if (p->has_cache_max && p->cache_max == 0)
-        return;
-    while ((seq->n_named + 1) * WEIR_KV_BLOCK <= seq->n_computed) {
-        const int32_t *tokens = seq->tokens + (size_t)seq->n_named * WEIR_KV_BLOCK;
-        kv_publish(&eng->kv, seq_table(seq)[seq->n_named], seq->chain, tokens);
-        seq->chain = kv_next(seq->chain, tokens);
-        seq->n_named++;
-    }
-}
-
-static void publish_all(struct weir_engine *eng)
-{
-    for (uint32_t i = 0; i < eng->opts.n_slots; i++)
-        if (eng->slots[i])
-            publish(eng, eng->slots[i]);
-}
-
-static void sample_want(struct weir_engine *eng, struct seq *seq, const float *logits)
-{
-    struct weir_session *ses = seq->session;
-
-    if (seq->state == SEQ_DECODE) {
-        sample(eng, seq, logits);
-        return;
-    }
-    bool is_refill = seq->state == SEQ_REFILL;
-    seq->state = SEQ_DECODE;
-    if (is_refill) {
-        sample(eng, seq, logits);
-        return;
-    }
-    for (uint32_t i = 1; i < ses->params.n_choices; i++)
-        fork(eng, seq, &ses->seqs[i]);
-    for (uint32_t i = 0; i < ses->params.n_choices; i++)
-        sample(eng, &ses->seqs[i], logits);
-}
-
-static void take_want(struct weir_engine *eng, const struct want *want, const float *logits)
-{
-    if (want->prompt_at >= 0)
-        tell_prompt(eng, want->seq, want->prompt_at, logits);
-    else
-        sample_want(eng, want->seq, logits);
-}
-
-static weir_err sample_all(struct weir_engine *eng, struct weir_why *why)
-{
-    int32_t rows[LOGITS_ROWS_MAX];
-    const float *logits = NULL;
-
-    for (uint32_t begin = 0; begin < eng->n_wants; begin += LOGITS_ROWS_MAX) {
-        uint32_t left = eng->n_wants - begin, n = left < LOGITS_ROWS_MAX ? left : LOGITS_ROWS_MAX;
-        for (uint32_t i = 0; i < n; i++)
-            rows[i] = eng->wants[begin + i].row;
-        weir_err err = parallel_logits(eng->model, rows, n, &logits, why);
-        if (err != WEIR_OK)
-            return err;
-        for (uint32_t i = 0; i < n; i++)
-            take_want(eng, &eng->wants[begin + i], logits + (size_t)i * eng->config.n_vocab);
-    }
-    return WEIR_OK;
-}
-
-/* From one step's beginning to the next, when it computed prompts and there was no pause. */
-static void note_rate(struct weir_engine *eng, uint64_t now_ns)
-{
-    const double weight = 1.0 / 8; /* of the newest */
-
-    if (eng->step_ns == 0 || eng->step_prefill == 0 || now_ns <= eng->step_ns)
-        return;
-    double rate = eng->step_prefill * 1e9 / (double)(now_ns - eng->step_ns);
-    eng->prefill_tokens_s += (rate - eng->prefill_tokens_s) * (eng->prefill_tokens_s > 0 ? weight : 1);
-}
-
-weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
-                          struct weir_why *why)
-{
-    *ret = (struct weir_engine_step){ 0 };
-    eng->n_events = eng->n_tops = 0;
-    note_rate(eng, now_ns);
-    admit_all(eng, now_ns);
-    sched_fill(eng, now_ns, &ret->n_prefill, &ret->n_decode);
-    if (eng->n_tok > 0) {
-        struct weir_batch batch = { eng->n_tok, eng->ids,          eng->pos,        eng->seq,
-                                    eng->table, eng->opts.n_slots, eng->n_page_max, NULL };
-        weir_err err = parallel_forward(eng->model, &batch, why);
-        if (err != WEIR_OK)
-            return err;
-        publish_all(eng); /* before sampling: a sequence that ends here leaves its pages to the cache */
-        err = sample_all(eng, why);
-        if (err != WEIR_OK)
-            return err;
-    }
-    eng->step_prefill = ret->n_prefill;
-    eng->step_ns = weir_engine_has_work(eng) ? now_ns : 0;
-    ret->events = eng->events;
-    ret->n_events = (int)eng->n_events;
-    return WEIR_OK;
-}
-
+/* ---- what there is to do ---- */
 bool weir_engine_has_work(const struct weir_engine *eng)
 {
     for (const struct weir_session *ses = eng->running.first; ses; ses = ses->next)

@@ -15,7 +15,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "kernels/kernels.h" /* struct weir_logit_bias */
+#include "kernels/kernels.h"
 
 struct weir_engine;
 struct weir_session;
@@ -35,6 +35,10 @@ struct weir_engine_opts {
     uint32_t starve_ms;       /* who waits longer goes before every class; 0 = 10000 */
     uint32_t cache_share_pct; /* of the pages: an account that has more takes the place of its own cached
                                * ones, not of others'; 0 = 50 */
+    bool no_run_ahead;        /* no step is launched before the tokens of the last one are known */
+    /* Opens a rank's back end, of whatever kind; NULL: by `backend`. */
+    weir_err (*open_backend)(const struct weir_backend_opts *opts, struct weir_backend **ret,
+                             struct weir_why *why);
 };
 
 struct weir_engine_info {
@@ -55,7 +59,6 @@ WEIR_MUST_CHECK weir_err weir_engine_open(const struct weir_engine_opts *opts, s
                                           struct weir_why *why);
 void weir_engine_close(struct weir_engine *eng); /* takes NULL; sessions must be closed */
 const struct weir_engine_info *weir_engine_info(const struct weir_engine *eng); /* any thread; constant */
-
 
 /* What an answer must be, one for each choice. All on the step thread. */
 struct weir_constraint_ops {
@@ -142,7 +145,9 @@ struct weir_engine_step {
     int n_events;
     uint32_t n_prefill, n_decode; /* tokens computed */
 };
-/* One batch: admits, computes, samples. Returns at once with nothing done when there is no work. */
+/* One batch: admits, computes, samples. Returns at once with nothing done when there is no work. Where the back end draws
+ * tokens, a batch may be on its way when this returns: its tokens are then among the next call's events, and until then
+ * weir_engine_has_work() says so. */
 WEIR_MUST_CHECK weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns,
                                           struct weir_engine_step *ret, struct weir_why *why);
 bool weir_engine_has_work(const struct weir_engine *eng);

@@ -9,7 +9,9 @@
 #include "replica/engine/sample.h"
 #include "replica/parallel/parallel.h"
 
-#define LOGITS_ROWS_MAX 32 /* rows through the head at once: bounds the logits, whatever the vocabulary */
+/* Rows through the head at once: bounds the logits, whatever the vocabulary. On a device each pass reads all of its weights. */
+#define LOGITS_ROWS_MAX 32
+#define LOGITS_ROWS_DEVICE 256
 
 #define ENGINE_TOPS_MAX 5 /* top_logprobs of a token */
 
@@ -32,6 +34,14 @@ struct seq {
     uint32_t n_pages, n_named; /* pages held; of these, full ones that were published or found */
     struct kv_name chain;      /* the name of the last named page */
     double surprise_max;       /* mirostat's bound, in bits; 0 before the first token */
+    int32_t i_drawn;           /* its next token is this one of the flight; -1: all are in `tokens` */
+};
+
+/* Who draws a session's tokens. */
+enum draw_by {
+    DRAW_HOST,   /* asks for more than the device can do, or there is none */
+    DRAW_DEVICE, /* but the host must know a token before the next one can be drawn: masks, penalties */
+    DRAW_AHEAD,
 };
 
 enum session_place { PLACE_WAITING, PLACE_RUNNING, PLACE_SUSPENDED };
@@ -40,6 +50,7 @@ struct weir_session {
     struct weir_engine *eng;
     struct weir_session_params params;
     struct sample_params sample;
+    enum draw_by draw_by;
     char *salt, *account;
     struct weir_logit_bias *bias;        /* params.logit_bias */
     struct weir_constraint *constraints; /* params.constraints; ours to close */
@@ -67,8 +78,16 @@ struct session_list {
 /* A row of the step whose logits are wanted, and for whom. */
 struct want {
     int32_t row;
-    struct seq *seq;
+    struct seq *seq;   /* NULL: it has ended since */
     int32_t prompt_at; /* -1: for the next token; else for the log-probability of this token of the prompt */
+    uint32_t i_row;    /* its logits, among those of the head's last pass */
+    int32_t i_drawn;   /* its token, in the set; -1: the host draws it */
+};
+
+/* A step that was launched, and whose tokens nobody has looked at; see step.c. */
+struct flight {
+    struct want *wants; /* [n_wants_max]; seq NULL: it has ended meanwhile */
+    uint32_t n_wants, set;
 };
 
 struct weir_engine {
@@ -92,9 +111,15 @@ struct weir_engine {
 
     /* one step */
     int32_t *ids, *pos, *seq; /* [n_tok_max] */
+    int32_t *drawn;           /* [n_tok_max] -1, or where in the flight the id is */
     uint32_t n_tok_max, n_tok;
+    bool takes_drawn;   /* some are */
     struct want *wants; /* [n_slots + n_tok_max] */
     uint32_t n_wants;
+    int32_t *rows; /* [n_rows_max] of one pass through the head */
+    uint32_t n_rows_max;
+    struct flight flight;
+    struct draws *draws;         /* NULL: the host draws */
     struct sample_item *scratch; /* [n_vocab] */
     struct adjust adjust;
     struct weir_engine_event *events;
@@ -112,6 +137,7 @@ void admit_share_prompt(struct weir_engine *eng,
 void admit_leader_gone(struct weir_engine *eng, const struct weir_session *leader);
 
 /* suspend.c */
+bool suspend_is_due(const struct weir_engine *eng);
 void suspend_for_room(struct weir_engine *eng, uint64_t now_ns);
 
 /* sched.c */
@@ -121,13 +147,33 @@ void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill,
 uint32_t pages_for(uint32_t n_tokens);
 void seq_drop_pages(struct seq *seq);          /* and its slot; it is as if nothing were computed */
 void seq_release(struct seq *seq);             /* and SEQ_DONE */
+uint32_t seq_length(const struct seq *seq);    /* tokens, the one that is drawn and not known included */
+bool seq_decodes(const struct seq *seq);       /* has a token to be computed in the next step */
 void session_disown(struct weir_session *ses); /* it takes no more pages */
 void list_remove_session(struct session_list *list, struct weir_session *ses);
 void list_insert_session(struct session_list *list, struct weir_session *ses); /* by order */
 int32_t *seq_table(struct seq *seq);
 
-/* engine.c */
+/* step.c */
+void step_forget(struct weir_engine *eng, const struct seq *seq); /* it wants no more tokens */
+
+/* draw.c: tokens drawn by the back end. */
+WEIR_MUST_CHECK weir_err draws_open(struct weir_engine *eng, struct weir_why *why);
+void draws_close(struct draws *draws);                  /* takes NULL */
+size_t draws_list_bytes(const struct weir_engine *eng); /* of one call to the back end */
+enum draw_by draws_by(const struct weir_engine *eng, const struct weir_session_params *p);
+/* Asks the back end for the tokens of those of the wants that it draws, as first, first + 1, .. of the set; i_drawn says which. A
+ * choice whose text is whole ends. */
+WEIR_MUST_CHECK weir_err draws_launch(struct weir_engine *eng, uint32_t set, struct want *wants, uint32_t n,
+                                      uint32_t *first, struct weir_why *why);
+
+/* outcome.c: what logits and tokens mean for a sequence. */
 struct weir_engine_event *event_add(struct weir_engine *eng, int kind, struct weir_session *ses,
                                     uint32_t choice);
+struct adjust_context outcome_context(const struct weir_engine *eng, const struct seq *seq);
+void outcome_whole(struct weir_engine *eng, struct seq *seq); /* nothing may come next: it ends */
+void outcome_drawn(struct weir_engine *eng, struct seq *seq, const struct weir_drawn *drawn);
+void outcome_logits(struct weir_engine *eng, struct seq *seq, const float *logits);
+void outcome_prompt(struct weir_engine *eng, struct seq *seq, int32_t at, const float *logits);
 
 #endif

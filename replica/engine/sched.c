@@ -1,9 +1,25 @@
 /* sched.c - what the next step computes: whose token, how much of whose prompt.
  *
- *   [H1] Every sequence that decodes gets its token in every step; prompts share what the budget leaves,
+ *   [H1] Every sequence that decodes gets its token in every step (but one whose last is drawn already); prompts share what the budget leaves,
  * oldest first, but never less than a page's worth, so that decoding cannot starve them. [H2] A prompt takes only
  * pages that are there, and leaves one for each copy of its last page that the other choices will need. */
 #include "replica/engine/engine_int.h"
+
+static void add_want(struct weir_engine *eng, uint32_t row, struct seq *seq, int32_t prompt_at)
+{
+    eng->wants[eng->n_wants++] =
+        (struct want){ .row = (int32_t)row, .seq = seq, .prompt_at = prompt_at, .i_drawn = -1 };
+}
+
+/* The last token of the prompt tells the first of every choice. */
+static void want_next(struct weir_engine *eng, struct seq *seq)
+{
+    struct weir_session *ses = seq->session;
+
+    add_want(eng, eng->n_tok - 1, seq, /* prompt_at= */ -1);
+    for (uint32_t i = 1; seq->state == SEQ_PROMPT && i < ses->params.n_choices; i++)
+        add_want(eng, eng->n_tok - 1, &ses->seqs[i], /* prompt_at= */ -1);
+}
 
 /* Of the n tokens just added, those before a token whose log-probability is wanted. */
 static void want_prompt(struct weir_engine *eng, struct seq *seq, uint32_t n)
@@ -16,7 +32,7 @@ static void want_prompt(struct weir_engine *eng, struct seq *seq, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = seq->n_computed + i + 1;
         if (at < p->n_prompt && at >= ses->tell_from) {
-            eng->wants[eng->n_wants++] = (struct want){ (int32_t)(eng->n_tok - n + i), seq, (int32_t)at };
+            add_want(eng, eng->n_tok - n + i, seq, (int32_t)at);
             ses->tell_from = at + 1; /* told once, whatever is computed again */
         }
     }
@@ -31,21 +47,25 @@ static void add_tokens(struct weir_engine *eng, struct seq *seq, uint32_t n)
             WEIR_BUG_ON(page < 0); /* [U1] [H2] */
             seq_table(seq)[seq->n_pages++] = page;
         }
-        eng->ids[eng->n_tok] = seq->tokens[pos];
+        bool known = pos < seq->n_tokens;
+        WEIR_BUG_ON(!known && seq->i_drawn < 0);
+        eng->ids[eng->n_tok] = known ? seq->tokens[pos] : 0;
+        eng->drawn[eng->n_tok] = known ? -1 : seq->i_drawn;
+        eng->takes_drawn = eng->takes_drawn || !known;
         eng->pos[eng->n_tok] = (int32_t)pos;
         eng->seq[eng->n_tok++] = seq->i_slot;
     }
     want_prompt(eng, seq, n);
     seq->n_computed += n;
-    if (seq->n_computed == seq->n_tokens)
-        eng->wants[eng->n_wants++] = (struct want){ (int32_t)eng->n_tok - 1, seq, /* prompt_at= */ -1 };
+    if (seq->n_computed == seq_length(seq))
+        want_next(eng, seq);
 }
 
 static void add_decodes(struct weir_engine *eng)
 {
     for (struct weir_session *ses = eng->running.first; ses; ses = ses->next)
         for (uint32_t i = 0; i < ses->params.n_choices; i++)
-            if (ses->seqs[i].state == SEQ_DECODE)
+            if (seq_decodes(&ses->seqs[i]))
                 add_tokens(eng, &ses->seqs[i], 1);
 }
 
@@ -82,6 +102,7 @@ void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill,
     uint32_t budget, n_copies = 0;
 
     eng->n_tok = eng->n_wants = 0;
+    eng->takes_drawn = false;
     suspend_for_room(eng, now_ns);
     add_decodes(eng);
     *ret_decode = eng->n_tok;

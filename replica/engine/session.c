@@ -3,6 +3,7 @@
  *   [E1] A session whose worst case exceeds the pool is refused, so the oldest can always go on, alone if need be.
  * [E2] Closing gives back the slots and every page, whatever state the session is in. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -50,6 +51,16 @@ void seq_drop_pages(struct seq *seq)
     seq->n_pages = seq->n_named = seq->n_computed = 0;
 }
 
+uint32_t seq_length(const struct seq *seq)
+{
+    return seq->n_tokens + (seq->i_drawn >= 0);
+}
+
+bool seq_decodes(const struct seq *seq)
+{
+    return seq->state == SEQ_DECODE && (seq->i_drawn < 0 || seq->n_out + 1 < seq->session->params.max_tokens);
+}
+
 void session_disown(struct weir_session *ses)
 {
     if (ses->owner >= 0)
@@ -59,6 +70,7 @@ void session_disown(struct weir_session *ses)
 
 void seq_release(struct seq *seq)
 {
+    step_forget(seq->session->eng, seq);
     seq_drop_pages(seq);
     if (seq->state == SEQ_DONE)
         return;
@@ -113,6 +125,29 @@ static weir_err check(const struct weir_engine *eng, const struct weir_session_p
     return WEIR_OK;
 }
 
+static int by_id(const void *a, const void *b)
+{
+    const struct weir_logit_bias *x = a, *y = b;
+
+    if (x->id != y->id)
+        return x->id < y->id ? -1 : 1;
+    return x->bias < y->bias ? -1 : x->bias > y->bias;
+}
+
+/* Each id once. */
+static uint32_t merge_bias(struct weir_logit_bias *bias, uint32_t n)
+{
+    uint32_t m = 0;
+
+    qsort(bias, n, sizeof *bias, by_id);
+    for (uint32_t i = 0; i < n; i++)
+        if (m > 0 && bias[m - 1].id == bias[i].id)
+            bias[m - 1].bias += bias[i].bias;
+        else
+            bias[m++] = bias[i];
+    return m;
+}
+
 static bool make_seqs(struct weir_session *ses)
 {
     const struct weir_session_params *p = &ses->params;
@@ -125,8 +160,10 @@ static bool make_seqs(struct weir_session *ses)
     ses->bias = weir_calloc(p->n_logit_bias + 1, sizeof *ses->bias);
     if (!ses->seqs || !ses->tokens || !ses->salt || !ses->account || !ses->bias)
         return false;
-    if (p->n_logit_bias > 0)
+    if (p->n_logit_bias > 0) {
         memcpy(ses->bias, p->logit_bias, p->n_logit_bias * sizeof *ses->bias);
+        ses->params.n_logit_bias = merge_bias(ses->bias, p->n_logit_bias);
+    }
     if (p->constraints) {
         ses->constraints = weir_calloc(p->n_choices, sizeof *ses->constraints);
         if (!ses->constraints)
@@ -134,7 +171,9 @@ static bool make_seqs(struct weir_session *ses)
     }
     for (uint32_t i = 0; i < p->n_choices; i++) {
         struct seq *seq = &ses->seqs[i];
-        *seq = (struct seq){ .session = ses, .choice = i, .i_slot = -1, .tokens = ses->tokens + i * room };
+        *seq = (struct seq){
+            .session = ses, .choice = i, .i_slot = -1, .i_drawn = -1, .tokens = ses->tokens + i * room
+        };
         memcpy(seq->tokens, p->prompt, p->n_prompt * sizeof *seq->tokens);
         seq->n_tokens = p->n_prompt;
     }
@@ -185,6 +224,7 @@ static void own_params(struct weir_session *ses, const struct weir_session_param
     ses->params.cache_salt.ptr = ses->salt;
     ses->params.account.ptr = ses->account;
     ses->params.constraints = ses->constraints;
+    ses->draw_by = draws_by(ses->eng, &ses->params);
     ses->tell_from =
         params->n_prompt_logprobs < params->n_prompt ? params->n_prompt - params->n_prompt_logprobs : 1;
     ses->sample = (struct sample_params){ params->temperature,     params->top_p,      params->min_p,

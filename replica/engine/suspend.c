@@ -22,7 +22,7 @@ static uint32_t n_pages_needed(const struct weir_engine *eng)
         for (uint32_t i = 0; i < ses->params.n_choices; i++) {
             const struct seq *seq = &ses->seqs[i];
             bool is_filling = seq->state == SEQ_PROMPT || seq->state == SEQ_REFILL;
-            if (seq->state == SEQ_DECODE || (is_oldest && is_filling))
+            if (seq_decodes(seq) || (is_oldest && is_filling))
                 n += seq->n_computed / WEIR_KV_BLOCK == seq->n_pages;
             if (is_oldest && seq->state == SEQ_PROMPT)
                 n += ses->params.n_choices - 1; /* copies of its last page */
@@ -62,9 +62,14 @@ static void suspend(struct weir_engine *eng, struct weir_session *ses, uint64_t 
     admit_leader_gone(eng, ses);
 }
 
+bool suspend_is_due(const struct weir_engine *eng)
+{
+    return n_pages_needed(eng) > kv_n_left(&eng->kv);
+}
+
 void suspend_for_room(struct weir_engine *eng, uint64_t now_ns)
 {
-    while (n_pages_needed(eng) > kv_n_left(&eng->kv)) {
+    while (suspend_is_due(eng)) {
         struct weir_session *victim = choose_victim(eng);
         if (!victim)
             return;

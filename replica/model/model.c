@@ -43,6 +43,8 @@ weir_err model_open(const struct safetensors *weights, const struct model_config
         err = check_operations(config, be, why);
     if (err == WEIR_OK)
         err = model_load(m, weights, quant, why);
+    if (err == WEIR_OK && limits->n_draws_max > 0)
+        err = be->sample_open(be, limits->n_draws_max, config->n_vocab, limits->list_bytes, why);
     if (err != WEIR_OK) {
         model_close(m);
         return err;
@@ -168,34 +170,58 @@ weir_err model_forward(struct model *m, const struct weir_batch *batch, struct w
     return m->be->end(m->be, why);
 }
 
+static size_t n_wide(const struct model *m)
+{
+    return (size_t)m->shard.n_ranks * m->shard.vocab_rows;
+}
+
 /* The vocabulary is as wide on every rank, so the last may end in rows that mean nothing. */
 static const float *without_padding(struct model *m, const float *wide, uint32_t n)
 {
-    size_t n_vocab = m->config.n_vocab, n_wide = (size_t)m->shard.n_ranks * m->shard.vocab_rows;
+    size_t n_vocab = m->config.n_vocab;
 
     if (!m->narrow)
         return wide;
     for (uint32_t i = 0; i < n; i++)
-        memcpy(m->narrow + i * n_vocab, wide + i * n_wide, n_vocab * sizeof(float));
+        memcpy(m->narrow + i * n_vocab, wide + i * n_wide(m), n_vocab * sizeof(float));
     return m->narrow;
 }
 
-weir_err model_logits(struct model *m, const int32_t *rows, uint32_t n, const float **ret,
-                      struct weir_why *why)
+void model_head(struct model *m, const int32_t *rows, uint32_t n)
 {
     struct weir_backend *be = m->be;
-    size_t n_wide = (size_t)m->shard.n_ranks * m->shard.vocab_rows;
 
     WEIR_BUG_ON(n > m->limits.n_logits_max);
     be->head(be, m->share, m->x, rows, n, m->final_norm, m->config.rms_eps, m->head);
     if (m->shard.n_ranks > 1)
         be->all_gather(be, m->logits, m->share, n, m->shard.vocab_rows);
-    const float *wide = be->map(be, m->logits, n * n_wide * sizeof *wide);
+}
+
+const float *model_row(struct model *m, uint32_t i)
+{
+    return m->be->map(m->be, m->logits + i * n_wide(m), m->config.n_vocab * sizeof *m->logits);
+}
+
+weir_err model_logits(struct model *m, const int32_t *rows, uint32_t n, const float **ret,
+                      struct weir_why *why)
+{
+    model_head(m, rows, n);
+    const float *wide = m->be->map(m->be, m->logits, n * n_wide(m) * sizeof *wide);
     if (!wide)
-        return weir_fail(why, WEIR_IO, "the back end %s failed", be->name);
+        return weir_fail(why, WEIR_IO, "the back end %s failed", m->be->name);
     if (ret)
         *ret = without_padding(m, wide, n);
     return WEIR_OK;
+}
+
+void model_draw(struct model *m, uint32_t set, uint32_t first, const struct weir_draw *draws, uint32_t n)
+{
+    m->be->sample(m->be, set, first, m->logits, (uint32_t)n_wide(m), draws, n);
+}
+
+const struct weir_drawn *model_drawn(struct model *m, uint32_t set)
+{
+    return m->be->drawn(m->be, set);
 }
 
 void model_copy_page(struct model *m, uint32_t from, uint32_t to)

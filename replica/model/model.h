@@ -16,6 +16,8 @@ struct model_limits {
     uint32_t n_tok_max;    /* rows of one forward */
     uint32_t n_logits_max; /* rows of one model_logits */
     uint32_t n_blocks;     /* KV pages of each layer */
+    uint32_t n_draws_max;  /* results of a set of model_draw; 0: the host draws */
+    size_t list_bytes;     /* of the lists of one model_draw */
 };
 
 /* Packs the share of be's rank. The weights are not needed afterwards; the back end outlives the model. WEIR_CORRUPT: a
@@ -34,6 +36,13 @@ WEIR_MUST_CHECK weir_err model_forward(struct model *m, const struct weir_batch 
  * this rank's share is computed, for another rank that asks. WEIR_IO as above. */
 WEIR_MUST_CHECK weir_err model_logits(struct model *m, const int32_t *rows, uint32_t n, const float **ret,
                                       struct weir_why *why);
+/* As model_logits, but they stay where they are, for model_row and model_draw until the next call of this or of model_logits. */
+void model_head(struct model *m, const int32_t *rows, uint32_t n);
+/* Row i of these [n_vocab], until the next call of anything. NULL: as WEIR_IO above. */
+const float *model_row(struct model *m, uint32_t i);
+/* As sample() and drawn() of kernels.h, from these. */
+void model_draw(struct model *m, uint32_t set, uint32_t first, const struct weir_draw *draws, uint32_t n);
+const struct weir_drawn *model_drawn(struct model *m, uint32_t set);
 /* Copies a KV page in every layer. */
 void model_copy_page(struct model *m, uint32_t from, uint32_t to);
 

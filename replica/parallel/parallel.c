@@ -20,7 +20,7 @@
 
 #define SPIN_ROUNDS 1000
 
-enum order { OPEN, LOAD, FORWARD, LOGITS, COPY_PAGE, CLOSE, LEAVE };
+enum order { OPEN, LOAD, FORWARD, LOGITS, HEAD, DRAW, COPY_PAGE, CLOSE, LEAVE };
 
 struct rank {
     struct parallel *p;
@@ -49,6 +49,8 @@ struct parallel {
     const struct weir_batch *batch;
     const int32_t *rows;
     uint32_t n_rows, from, to;
+    const struct weir_draw *draws;
+    uint32_t n_draws, set, first;
     const float *logits; /* rank 0's answer */
 
     atomic_uint turn, n_done;
@@ -91,6 +93,12 @@ static weir_err obey(struct rank *r)
         return model_forward(r->model, p->batch, &r->why);
     case LOGITS:
         return model_logits(r->model, p->rows, p->n_rows, r->i == 0 ? &p->logits : NULL, &r->why);
+    case HEAD:
+        model_head(r->model, p->rows, p->n_rows);
+        return WEIR_OK;
+    case DRAW:
+        model_draw(r->model, p->set, p->first, p->draws, p->n_draws);
+        return WEIR_OK;
     case COPY_PAGE:
         model_copy_page(r->model, p->from, p->to);
         return WEIR_OK;
@@ -284,17 +292,62 @@ weir_err parallel_forward(struct parallel *p, const struct weir_batch *batch, st
     return give(p, FORWARD, why);
 }
 
+/* Else what was gathered is not whole. */
+static weir_err still_meet(struct parallel *p, struct weir_why *why)
+{
+    return atomic_load(&p->broken) ? weir_fail(why, WEIR_IO, "the ranks no longer meet") : WEIR_OK;
+}
+
 weir_err parallel_logits(struct parallel *p, const int32_t *rows, uint32_t n, const float **ret,
                          struct weir_why *why)
 {
     p->rows = rows;
     p->n_rows = n;
     weir_err err = give(p, LOGITS, why);
-    if (err == WEIR_OK && atomic_load(&p->broken)) /* what was gathered is not whole */
-        err = weir_fail(why, WEIR_IO, "the ranks no longer meet");
+    if (err == WEIR_OK)
+        err = still_meet(p, why);
     if (err == WEIR_OK)
         *ret = p->logits;
     return err;
+}
+
+weir_err parallel_head(struct parallel *p, const int32_t *rows, uint32_t n, struct weir_why *why)
+{
+    p->rows = rows;
+    p->n_rows = n;
+    return give(p, HEAD, why);
+}
+
+weir_err parallel_row(struct parallel *p, uint32_t i, const float **ret, struct weir_why *why)
+{
+    const struct rank *first = &p->ranks[0]; /* in this thread */
+    const float *row = model_row(first->model, i);
+
+    if (!row)
+        return weir_fail(why, WEIR_IO, "the back end %s failed", first->backend->name);
+    *ret = row;
+    return still_meet(p, why);
+}
+
+weir_err parallel_draw(struct parallel *p, uint32_t set, uint32_t first, const struct weir_draw *draws,
+                       uint32_t n, struct weir_why *why)
+{
+    p->set = set;
+    p->first = first;
+    p->draws = draws;
+    p->n_draws = n;
+    return give(p, DRAW, why);
+}
+
+weir_err parallel_drawn(struct parallel *p, uint32_t set, const struct weir_drawn **ret, struct weir_why *why)
+{
+    const struct rank *first = &p->ranks[0];
+    const struct weir_drawn *drawn = model_drawn(first->model, set);
+
+    if (!drawn)
+        return weir_fail(why, WEIR_IO, "the back end %s failed", first->backend->name);
+    *ret = drawn;
+    return still_meet(p, why);
 }
 
 void parallel_copy_page(struct parallel *p, uint32_t from, uint32_t to)
@@ -310,6 +363,11 @@ void parallel_break(struct parallel *p)
         return;
     atomic_store(&p->broken, true);
     weir_group_break(p->group);
+}
+
+bool parallel_can_draw(const struct parallel *p)
+{
+    return p->ranks[0].backend->sample != NULL;
 }
 
 const char *parallel_name(const struct parallel *p)

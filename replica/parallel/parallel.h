@@ -36,11 +36,22 @@ WEIR_MUST_CHECK weir_err parallel_forward(struct parallel *p, const struct weir_
                                           struct weir_why *why);
 WEIR_MUST_CHECK weir_err parallel_logits(struct parallel *p, const int32_t *rows, uint32_t n,
                                          const float **ret, struct weir_why *why);
+/* As model_head, model_row, model_draw and model_drawn. Every rank draws, from the same logits: each knows the tokens of the
+ * next step. */
+WEIR_MUST_CHECK weir_err parallel_head(struct parallel *p, const int32_t *rows, uint32_t n,
+                                       struct weir_why *why);
+WEIR_MUST_CHECK weir_err parallel_row(struct parallel *p, uint32_t i, const float **ret,
+                                      struct weir_why *why);
+WEIR_MUST_CHECK weir_err parallel_draw(struct parallel *p, uint32_t set, uint32_t first,
+                                       const struct weir_draw *draws, uint32_t n, struct weir_why *why);
+WEIR_MUST_CHECK weir_err parallel_drawn(struct parallel *p, uint32_t set, const struct weir_drawn **ret,
+                                        struct weir_why *why);
 void parallel_copy_page(struct parallel *p, uint32_t from, uint32_t to);
 
 /* Any thread: the ranks no longer meet; the step under way and all later ones fail with WEIR_IO. With one rank: nothing. */
 void parallel_break(struct parallel *p);
 
+bool parallel_can_draw(const struct parallel *p);    /* the back ends draw tokens; after parallel_open */
 const char *parallel_name(const struct parallel *p); /* "cpu avx512", "cpu avx512 x 2" */
 uint64_t parallel_n_params(const struct parallel *p);
 uint64_t parallel_weight_bytes(const struct parallel *p); /* of all ranks, as packed */
