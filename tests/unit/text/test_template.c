@@ -17,7 +17,7 @@
 
 /* ---- equal to jinja2 ---- */
 
-enum { SOURCES_MAX = 256, CASES_MIN = 400 };
+enum { SOURCES_MAX = 256, CASES_MIN = 500 };
 
 struct golden {
     struct weir_str sources[SOURCES_MAX], variables[SOURCES_MAX];
