@@ -1,8 +1,8 @@
 /* tmpl_filter.c - the filters of numbers and lists, and how a filter is found and run; those of text are in
  * tmpl_filter_text.c.
  *
- * Where jinja2 gives a generator, this gives a list: a template can't tell, except that here it may be used
- * twice. */
+ * Where jinja2 gives a generator, so does this, because templates can tell: it is true even when it is empty, and empty
+ * when it was looped over once. What it yields is made at once, though, so what fails does so where it is written. */
 #include "replica/text/tmpl_filter.h"
 
 #include <math.h>
@@ -136,6 +136,12 @@ FILTER(f_round)
 
 /* ---- sequences ---- */
 
+static struct tmpl_value generator(struct tmpl_value list)
+{
+    list.kind = TMPL_GENERATOR;
+    return list;
+}
+
 FILTER(f_length)
 {
     size_t n;
@@ -152,9 +158,15 @@ FILTER(f_first)
     const struct tmpl_list *items;
 
     UNUSED_ARGS;
-    if (!tmpl_items(run, in, &items))
+    if (in.kind == TMPL_GENERATOR)
+        items = in.list;
+    else if (!tmpl_items(run, in, &items))
         return false;
     *ret = items->n > 0 ? items->at[0] : tmpl_undef(WEIR_STR("the first of nothing"));
+    if (in.kind == TMPL_GENERATOR && items->n > 0) { /* the others are still to come */
+        in.list->at++;
+        in.list->n--;
+    }
     return true;
 }
 
@@ -163,6 +175,8 @@ FILTER(f_last)
     const struct tmpl_list *items;
 
     UNUSED_ARGS;
+    if (in.kind == TMPL_GENERATOR)
+        return tmpl_fail(run, WEIR_INVALID, "last: a generator has none");
     if (!tmpl_items(run, in, &items))
         return false;
     *ret = items->n > 0 ? items->at[items->n - 1] : tmpl_undef(WEIR_STR("the last of nothing"));
@@ -199,7 +213,9 @@ FILTER(f_reverse)
         list.list->at[i] = list.list->at[list.list->n - 1 - i];
         list.list->at[list.list->n - 1 - i] = swap;
     }
-    *ret = list;
+    *ret = generator(list);
+    if (in.kind == TMPL_GENERATOR)
+        *ret = list;
     return in.kind != TMPL_STR || tmpl_join(run, (struct weir_str){ "", 0 }, list, ret);
 }
 
@@ -313,19 +329,6 @@ FILTER(f_sort)
            sort_list(run, items, argv[2], tmpl_arg_bool(argv[1], false), tmpl_arg_bool(argv[0], false), ret);
 }
 
-static bool pairs_of(struct tmpl_run *run, struct tmpl_value dict, struct tmpl_value *ret)
-{
-    struct tmpl_value pair;
-
-    if (!tmpl_new_list(run, TMPL_LIST, ret))
-        return false;
-    for (size_t i = 0; i < dict.dict->n; i++)
-        if (!tmpl_new_list(run, TMPL_TUPLE, &pair) || !tmpl_push(run, pair.list, dict.dict->at[i].key) ||
-            !tmpl_push(run, pair.list, dict.dict->at[i].value) || !tmpl_push(run, ret->list, pair))
-            return false;
-    return true;
-}
-
 FILTER(f_dictsort)
 {
     struct tmpl_value pairs;
@@ -334,7 +337,7 @@ FILTER(f_dictsort)
     UNUSED_ARGS;
     if (in.kind != TMPL_DICT)
         return tmpl_fail(run, WEIR_INVALID, "dictsort: not a dict but a '%s'", tmpl_type_name(in));
-    return pairs_of(run, in, &pairs) &&
+    return tmpl_pairs(run, in.dict, &pairs) &&
            sort_list(run, pairs.list, tmpl_int(by_value), tmpl_arg_bool(argv[0], false),
                      tmpl_arg_bool(argv[2], false), ret);
 }
@@ -343,10 +346,12 @@ FILTER(f_items)
 {
     UNUSED_ARGS;
     if (in.kind == TMPL_UNDEF)
-        return tmpl_new_list(run, TMPL_LIST, ret);
+        return tmpl_new_list(run, TMPL_GENERATOR, ret);
     if (in.kind != TMPL_DICT)
         return tmpl_fail(run, WEIR_INVALID, "items: not a dict but a '%s'", tmpl_type_name(in));
-    return pairs_of(run, in, ret);
+    bool ok = tmpl_pairs(run, in.dict, ret);
+    *ret = generator(*ret);
+    return ok;
 }
 
 static bool extreme(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_value *argv, int sign,
@@ -400,7 +405,7 @@ FILTER(f_unique)
         if (!tmpl_dict_set(run, seen.dict, key, tmpl_none()) || !tmpl_push(run, list.list, items->at[i]))
             return false;
     }
-    *ret = list;
+    *ret = generator(list);
     return true;
 }
 
@@ -455,7 +460,7 @@ FILTER(f_batch)
     while (given(argv[1]) && items->n > 0 && row.list->n < (size_t)n)
         if (!tmpl_push(run, row.list, argv[1]))
             return false;
-    *ret = list;
+    *ret = generator(list);
     return true;
 }
 
@@ -483,7 +488,7 @@ FILTER(f_slice)
         if (!longer && given(argv[1]) && !tmpl_push(run, part.list, argv[1]))
             return false;
     }
-    *ret = list;
+    *ret = generator(list);
     return true;
 }
 
@@ -530,7 +535,7 @@ FILTER(f_map)
         in = tmpl_undef(WEIR_STR("nothing"));
     if (!tmpl_items(run, in, &items) || !tmpl_new_list(run, TMPL_LIST, &list))
         return false;
-    *ret = list;
+    *ret = generator(list);
     if (args->n_positional == 0)
         return map_attribute(run, items, args, ret);
     const struct tmpl_filter *filter =
@@ -579,7 +584,7 @@ static bool pick(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_a
         if (holds == keep && !tmpl_push(run, list.list, items->at[i]))
             return false;
     }
-    *ret = list;
+    *ret = generator(list);
     return true;
 }
 

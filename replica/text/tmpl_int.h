@@ -34,6 +34,7 @@ enum tmpl_kind {
     TMPL_STR,
     TMPL_LIST,
     TMPL_TUPLE,
+    TMPL_GENERATOR, /* items that are seen once; true, and without a length, even when there are none */
     TMPL_DICT,
     TMPL_NAMESPACE, /* a dict whose members can be set */
     TMPL_MACRO,
@@ -50,7 +51,7 @@ struct tmpl_value {
         int64_t i;
         double f;
         struct weir_str str;
-        struct tmpl_list *list; /* LIST, TUPLE */
+        struct tmpl_list *list; /* LIST, TUPLE; GENERATOR: what is left of it */
         struct tmpl_dict *dict; /* DICT, NAMESPACE */
         const struct tmpl_macro *macro;
         const struct tmpl_func *func;
@@ -307,13 +308,15 @@ bool tmpl_new_dict(struct tmpl_run *run, enum tmpl_kind kind, struct tmpl_value 
 bool tmpl_dict_set(struct tmpl_run *run, struct tmpl_dict *dict, struct tmpl_value key,
                    struct tmpl_value value);
 const struct tmpl_value *tmpl_dict_get(struct tmpl_run *run, const struct tmpl_dict *dict,
-                                       struct tmpl_value key);                   /* or NULL */
+                                       struct tmpl_value key); /* or NULL */
+bool tmpl_pairs(struct tmpl_run *run, const struct tmpl_dict *dict,
+                struct tmpl_value *ret);                                         /* [(key, value), ...] */
 bool tmpl_equal(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b); /* false once failed */
 /* Less, equal, greater as -1, 0, 1; fails when the two can't be ordered. */
 bool tmpl_order(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b, int *ret);
 bool tmpl_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value in, bool *ret);
 bool tmpl_length(struct tmpl_run *run, struct tmpl_value v, size_t *ret);
-/* What a loop over `v` sees; fails when it can't be looped over. Not to be changed. */
+/* What a loop over `v` sees; fails when it can't be looped over. Not to be changed. A generator is empty from then on. */
 bool tmpl_items(struct tmpl_run *run, struct tmpl_value v, const struct tmpl_list **ret);
 bool tmpl_get_attr(struct tmpl_run *run, struct tmpl_value of, struct weir_str name, struct tmpl_value *ret);
 bool tmpl_get_item(struct tmpl_run *run, struct tmpl_value of, struct tmpl_value key, struct tmpl_value *ret);

@@ -582,10 +582,8 @@ METHOD(d_values)
 
 METHOD(d_items)
 {
-    struct tmpl_args none = { .n = 0 };
-
     UNUSED_ARGS;
-    return tmpl_run_filter(run, tmpl_find_filter(WEIR_STR("items")), self, &none, ret);
+    return tmpl_pairs(run, self.dict, ret);
 }
 
 /* ---- loops ---- */

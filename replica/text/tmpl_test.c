@@ -29,7 +29,8 @@ TEST_KIND(t_callable, in.kind == TMPL_MACRO || in.kind == TMPL_FUNC || in.kind =
 TEST_KIND(t_sequence, in.kind == TMPL_STR || in.kind == TMPL_LIST || in.kind == TMPL_TUPLE ||
                           in.kind == TMPL_DICT || in.kind == TMPL_UNDEF)
 TEST_KIND(t_iterable, in.kind == TMPL_STR || in.kind == TMPL_LIST || in.kind == TMPL_TUPLE ||
-                          in.kind == TMPL_DICT || in.kind == TMPL_UNDEF || in.kind == TMPL_LOOP)
+                          in.kind == TMPL_DICT || in.kind == TMPL_UNDEF || in.kind == TMPL_LOOP ||
+                          in.kind == TMPL_GENERATOR)
 TEST_KIND(t_escaped, false)
 
 static bool compare(struct tmpl_run *run, enum tmpl_op op, struct tmpl_value a, struct tmpl_value b,

@@ -52,11 +52,14 @@ bool tmpl_is(struct tmpl_value v, enum tmpl_kind kind)
 const char *tmpl_type_name(struct tmpl_value v)
 {
     static const char *const names[] = {
-        [TMPL_UNDEF] = "Undefined",  [TMPL_NONE] = "NoneType",       [TMPL_BOOL] = "bool",
-        [TMPL_INT] = "int",          [TMPL_FLOAT] = "float",         [TMPL_STR] = "str",
-        [TMPL_LIST] = "list",        [TMPL_TUPLE] = "tuple",         [TMPL_DICT] = "dict",
-        [TMPL_MACRO] = "Macro",      [TMPL_FUNC] = "function",       [TMPL_METHOD] = "method",
-        [TMPL_LOOP] = "LoopContext", [TMPL_NAMESPACE] = "Namespace", [TMPL_UNSET] = "nothing",
+        [TMPL_UNDEF] = "Undefined",  [TMPL_NONE] = "NoneType",
+        [TMPL_BOOL] = "bool",        [TMPL_INT] = "int",
+        [TMPL_FLOAT] = "float",      [TMPL_STR] = "str",
+        [TMPL_LIST] = "list",        [TMPL_TUPLE] = "tuple",
+        [TMPL_DICT] = "dict",        [TMPL_MACRO] = "Macro",
+        [TMPL_FUNC] = "function",    [TMPL_METHOD] = "method",
+        [TMPL_LOOP] = "LoopContext", [TMPL_NAMESPACE] = "Namespace",
+        [TMPL_UNSET] = "nothing",    [TMPL_GENERATOR] = "generator",
     };
 
     return names[v.kind];
@@ -233,6 +236,19 @@ bool tmpl_dict_set(struct tmpl_run *run, struct tmpl_dict *dict, struct tmpl_val
     return dict->n <= DICT_SMALL || build_index(run, dict);
 }
 
+bool tmpl_pairs(struct tmpl_run *run, const struct tmpl_dict *dict, struct tmpl_value *ret)
+{
+    struct tmpl_value pair;
+
+    if (!tmpl_new_list(run, TMPL_LIST, ret))
+        return false;
+    for (size_t i = 0; i < dict->n; i++)
+        if (!tmpl_new_list(run, TMPL_TUPLE, &pair) || !tmpl_push(run, pair.list, dict->at[i].key) ||
+            !tmpl_push(run, pair.list, dict->at[i].value) || !tmpl_push(run, ret->list, pair))
+            return false;
+    return true;
+}
+
 /* ---- equality and order ---- */
 
 static bool equal_at(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b, int depth);
@@ -279,6 +295,8 @@ static bool equal_at(struct tmpl_run *run, struct tmpl_value a, struct tmpl_valu
         return a.list == b.list || equal_lists(run, a.list, b.list, depth);
     case TMPL_DICT:
         return a.dict == b.dict || equal_dicts(run, a.dict, b.dict, depth);
+    case TMPL_GENERATOR:
+        return a.list == b.list;
     case TMPL_NAMESPACE:
         return a.dict == b.dict;
     case TMPL_MACRO:
@@ -346,6 +364,16 @@ bool tmpl_order(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b, 
     return true;
 }
 
+/* Looking takes the items, up to the one that is found. */
+static bool generator_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_list *in, bool *ret)
+{
+    while (in->n > 0 && !*ret) {
+        *ret = tmpl_equal(run, item, *in->at++);
+        in->n--;
+    }
+    return run->err == WEIR_OK;
+}
+
 bool tmpl_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value in, bool *ret)
 {
     *ret = false;
@@ -363,6 +391,8 @@ bool tmpl_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_val
         for (size_t i = 0; i < in.list->n && !*ret; i++)
             *ret = tmpl_equal(run, item, in.list->at[i]);
         return tmpl_tick(run, in.list->n * sizeof item);
+    case TMPL_GENERATOR:
+        return generator_contains(run, item, in.list, ret);
     case TMPL_DICT:
         if (item.kind == TMPL_LIST || item.kind == TMPL_DICT)
             return tmpl_fail(run, WEIR_INVALID, "a '%s' can't be a key", tmpl_type_name(item));
@@ -405,6 +435,14 @@ bool tmpl_items(struct tmpl_run *run, struct tmpl_value v, const struct tmpl_lis
     }
     if (v.kind == TMPL_LIST || v.kind == TMPL_TUPLE) {
         *ret = v.list;
+        return true;
+    }
+    if (v.kind == TMPL_GENERATOR) {
+        if (!tmpl_new_list(run, TMPL_LIST, &list))
+            return false;
+        *list.list = *v.list;
+        *v.list = none;
+        *ret = list.list;
         return true;
     }
     if (v.kind != TMPL_STR && v.kind != TMPL_DICT)
