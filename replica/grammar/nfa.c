@@ -2,7 +2,7 @@
  *
  * Thompson's construction. Characters become byte sequences here, so that a token may end within one: a class is cut
  * where the length or the bytes that may follow change, and the continuation bytes that may be anything are shared.
- * A repetition is written out; GRAM_NFA_MAX bounds what comes of it. */
+ * A repetition is written out; GRAM_NFA_MAX bounds what comes of it, and gram_work what nothing comes of. */
 #include "replica/grammar/gram_int.h"
 
 #include <string.h>
@@ -315,6 +315,7 @@ static uint32_t emit_rule(struct nfa_run *r, const struct gram_expr *x, uint32_t
 /* Returns the state behind it; edges out of `from` are added, edges out of what is returned may be there already. */
 static uint32_t emit(struct nfa_run *r, const struct gram_expr *x, uint32_t from)
 {
+    r->failed = r->failed || !gram_work(r->b, r->i_rule, 1);
     if (r->failed)
         return 0;
     switch (x->kind) {

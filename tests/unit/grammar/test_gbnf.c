@@ -98,6 +98,7 @@ static void test_refusals(void **state)
           "begins with itself" },
         { "root ::= \"a\" root", WEIR_INVALID, "no text at all" },
         { "root ::= ((((\"a\"{999}){999}){999}){999})", WEIR_TOOLARGE, "root: too large" },
+        { "root ::= ((((){4096}){4096}){4096})", WEIR_TOOLARGE, "too long to compile" },
         { "root ::= [ab]* \"a\" [ab]{20}", WEIR_TOOLARGE, "states" },
     };
 
