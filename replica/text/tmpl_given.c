@@ -111,12 +111,18 @@ static bool note_parts(struct tmpl_run *run, const struct tmpl_range *r, const c
            note_parts(run, r->right, to, end, buf, at + (size_t)(to - begin));
 }
 
+bool tmpl_note(struct tmpl_run *run, const struct weir_buf *buf, struct weir_str s)
+{
+    return !run->given || s.len == 0 ||
+           note_parts(run, run->given->root, s.ptr, s.ptr + s.len, buf, weir_buf_len(buf));
+}
+
 bool tmpl_put(struct tmpl_run *run, struct weir_buf *buf, struct weir_str s)
 {
-    size_t at = weir_buf_len(buf);
+    bool ok = tmpl_note(run, buf, s);
 
     weir_buf_add(buf, s.ptr, s.len);
-    return !run->given || s.len == 0 || note_parts(run, run->given->root, s.ptr, s.ptr + s.len, buf, at);
+    return ok;
 }
 
 bool tmpl_mark(struct tmpl_run *run, const struct weir_buf *buf, size_t begin, struct weir_str source)

@@ -249,11 +249,20 @@ struct tmpl_given {
     uint32_t turn;
 };
 
+/* A text in the arena with room behind it (tmpl_arith.c). */
+struct tmpl_growing {
+    char *end;
+    size_t n_spare;
+};
+enum { TMPL_GROWING_MAX = 4 }; /* texts that are put together at the same time */
+
 struct tmpl_run {
     const struct weir_template *tmpl;
     struct weir_arena arena;
     struct tmpl_given *given; /* NULL: nobody asks */
     struct weir_buf *out;     /* where text goes now: the caller's, or a capture */
+    struct tmpl_growing growing[TMPL_GROWING_MAX];
+    uint32_t i_growing; /* the next to be given up, modulo TMPL_GROWING_MAX */
     int64_t steps_left;
     int depth;
     uint32_t line; /* of the statement being run */
@@ -284,8 +293,17 @@ bool tmpl_call(struct tmpl_run *run, struct tmpl_value fn, const struct tmpl_arg
 bool tmpl_call_macro(struct tmpl_run *run, const struct tmpl_macro *macro, const struct tmpl_args *args,
                      struct tmpl_value *ret);
 bool tmpl_set_var(struct tmpl_run *run, struct tmpl_scope *scope, uint32_t name, struct tmpl_value value);
+
+/* ---- arithmetic (tmpl_arith.c) ---- */
+
 bool tmpl_arith(struct tmpl_run *run, enum tmpl_op op, struct tmpl_value a, struct tmpl_value b,
                 struct tmpl_value *ret);
+bool tmpl_negate(struct tmpl_run *run, bool negate, struct tmpl_value v,
+                 struct tmpl_value *ret); /* -v, or +v */
+bool tmpl_add_strings(struct tmpl_run *run, struct weir_str a, struct weir_str b, struct tmpl_value *ret);
+
+/* ---- "%s" % x and "{}".format(x) (tmpl_format.c) ---- */
+
 bool tmpl_percent(struct tmpl_run *run, struct weir_str format, struct tmpl_value args,
                   struct tmpl_value *ret);
 bool tmpl_str_format(struct tmpl_run *run, struct weir_str format, const struct tmpl_args *args,
@@ -331,6 +349,8 @@ bool tmpl_from_json(struct tmpl_run *run, struct weir_str json, struct tmpl_valu
 
 bool tmpl_give(struct tmpl_run *run, struct weir_str s);           /* these bytes are */
 bool tmpl_is_given(const struct tmpl_run *run, struct weir_str s); /* any of them */
+/* The given parts of `s`, which comes at the buffer's end now. */
+bool tmpl_note(struct tmpl_run *run, const struct weir_buf *buf, struct weir_str s);
 /* Appends and keeps track. */
 bool tmpl_put(struct tmpl_run *run, struct weir_buf *buf, struct weir_str s);
 /* All that was appended since `begin` was made of `source`: given if any of that is. */

@@ -225,6 +225,46 @@ static void test_bounds(void **state)
     }
 }
 
+/* [Y1] A talk put together piece by piece takes steps for its bytes, not for its bytes times its pieces. */
+static void test_put_together(void **state)
+{
+    enum { PIECES = 4000, PIECE_BYTES = 1000 };
+    static const char *const sources[] = {
+        "{% set ns = namespace(s='') %}{% for i in range(4000) %}{% set ns.s = ns.s + messages[0].content %}"
+        "{% endfor %}{{ ns.s }}",
+        "{% set ns = namespace(s='') %}{% for i in range(4000) %}{% set ns.s = ns.s ~ messages[0].content %}"
+        "{% endfor %}{{ ns.s }}",
+        "{% set ns = namespace(a='', b='') %}{% for i in range(2000) %}{% set ns.a = ns.a + "
+        "messages[0].content %}"
+        "{% set ns.b = ns.b + messages[0].content %}{% endfor %}{{ ns.a ~ ns.b }}",
+    };
+    char *content = malloc(PIECE_BYTES);
+
+    (void)state;
+    assert_non_null(content);
+    memset(content, 'x', PIECE_BYTES);
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        const struct weir_chat_message message = { WEIR_STR("user"), { content, PIECE_BYTES } };
+        const struct weir_template_args args = { .messages = &message, .n_messages = 1 };
+        struct weir_template *t = NULL;
+        struct weir_buf out;
+        struct weir_arena arena;
+        struct weir_span *spans = NULL;
+        size_t n = 0;
+        weir_buf_init(&out, 8 << 20);
+        weir_arena_init(&arena, 0);
+        assert_int_equal(weir_template_compile(weir_str(sources[i]), &t, NULL), WEIR_OK);
+        assert_int_equal(weir_template_render_spans(t, &args, &out, &arena, &spans, &n, NULL), WEIR_OK);
+        assert_int_equal(weir_buf_len(&out), PIECES * PIECE_BYTES);
+        assert_int_equal(n, 1); /* all of it was given */
+        assert_int_equal(spans[0].end - spans[0].begin, PIECES * PIECE_BYTES);
+        weir_template_close(t);
+        weir_buf_release(&out);
+        weir_arena_release(&arena);
+    }
+    free(content);
+}
+
 static void test_deep_sources(void **state)
 {
     static const char *const parts[][2] = { { "(", ")" },          { "[", "]" }, { "{'a':", "}" },
@@ -448,15 +488,11 @@ static void test_spans(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_to_jinja2),
-        cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_deep_sources),
-        cmocka_unit_test(test_errors_name_the_place),
-        cmocka_unit_test(test_bad_bytes),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_spans),
-        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_equal_to_jinja2), cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_put_together),
+        cmocka_unit_test(test_deep_sources),    cmocka_unit_test(test_errors_name_the_place),
+        cmocka_unit_test(test_bad_bytes),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_spans),           cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
