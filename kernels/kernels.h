@@ -205,8 +205,8 @@ struct weir_backend {
     weir_err (*sample_open)(struct weir_backend *be, uint32_t n_draws_max, uint32_t n_vocab,
                             size_t list_bytes, struct weir_why *why);
     /* Results [first, first + n) of the set, from logits [.., stride] that are left as they are; ids at n_vocab and above never
-     * come. first == 0 begins the set anew. The draws and their lists are not needed afterwards. Waits for nothing, unless a
-     * set's lists are many. */
+     * come. first == 0 begins the set anew; of n == 0 drawn() still waits for what was asked before. The draws and their lists
+     * are not needed afterwards. Waits for nothing, unless a set's lists are many. */
     void (*sample)(struct weir_backend *be, uint32_t set, uint32_t first, const float *logits,
                    uint32_t stride, const struct weir_draw *draws, uint32_t n);
     /* The set's results, once they have come; until it is begun anew. NULL: failed, end() says why. */
@@ -228,8 +228,11 @@ struct weir_backend_opts {
         kv; /* of keys and values: WEIR_F32 or WEIR_BF16; others are WEIR_INVALID. CUDA: bf16 whatever this says */
     bool
         deterministic; /* CUDA: the bit law for products with more than a few tokens, too, at a price. CPU: always */
+    /* CPU: activations keep 16 bits or more. Else, where the machine has AVX-512 BF16 and no AMX, they are rounded to bf16 beside
+     * weights of bf16 and in attention over bf16 pages, and to 8 bits with a scale for 64 inputs beside Q8 and Q4. */
+    bool exact;
 };
-/* The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512|avx512vnni|amx in the environment asks for a smaller one.
+/* The instruction set is chosen at run time; WEIR_CPU=generic|avx2|avx512|avx512vnni|avx512bf16|amx in the environment asks for a smaller one.
  * WEIR_INVALID, WEIR_NOMEM, WEIR_IO (threads). */
 WEIR_MUST_CHECK weir_err weir_backend_cpu_open(const struct weir_backend_opts *opts,
                                                struct weir_backend **ret, struct weir_why *why);

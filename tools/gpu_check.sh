@@ -89,20 +89,21 @@ compile_c models base/{arena,buf,clock,json_read,json_write,number,thread}.c ker
 for file in replica/model/*.c; do
     [ "$file" = replica/model/safetensors.c ] || compile_c models "$file"
 done
-cpu_ops=(generic)
-case $(uname -m) in x86_64) cpu_ops+=(avx2 avx512 vnni amx) ;; esac
-avx512='-mavx512f -mavx512bw -mavx512vl -mavx512dq'
+cpu_ops=(ops_generic)
+case $(uname -m) in x86_64) cpu_ops+=(ops_avx2 ops_avx512 ops_vnni ops_dots dots_bf16 dots_bytes attend_dots ops_amx attend_amx) ;; esac
+avx512='-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma'
 for ops in "${cpu_ops[@]}"; do
     case $ops in # as in kernels/CMakeLists.txt
-    generic) machine='' ;;
-    avx2) machine='-mavx2 -mfma -mf16c' ;;
-    avx512) machine="$avx512 -mfma -mprefer-vector-width=512" ;;
-    vnni) machine="$avx512 -mavx512vnni -mfma" ;;
-    amx) machine="$avx512 -mavx512bf16 -mfma -mamx-tile -mamx-bf16 -mamx-int8" ;;
+    ops_generic) machine='' ;;
+    ops_avx2) machine='-mavx2 -mfma -mf16c' ;;
+    ops_avx512) machine="$avx512 -mprefer-vector-width=512" ;;
+    ops_vnni) machine="$avx512 -mavx512vnni" ;;
+    *_amx) machine="$avx512 -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8" ;;
+    *) machine="$avx512 -mavx512vnni -mavx512bf16" ;;
     esac
     # shellcheck disable=SC2086 # several options
-    "$cc" "${cflags[@]}" -O3 -ffp-contract=fast -fno-math-errno -Wno-psabi $machine -c kernels/cpu/ops_$ops.c -o "$out/ops_$ops.o"
-    models+=("$out/ops_$ops.o")
+    "$cc" "${cflags[@]}" -O3 -ffp-contract=fast -fno-math-errno -Wno-psabi $machine -c kernels/cpu/$ops.c -o "$out/$ops.o"
+    models+=("$out/$ops.o")
 done
 # Real weights come from files, the benchmark's from nowhere: it has functions of its own for those of safetensors.c.
 files=() main=() steps=()

@@ -80,7 +80,7 @@ static bool has_amx(void)
 }
 #endif
 
-static const struct cpu_ops *choose_ops(void)
+static const struct cpu_ops *choose_ops(bool exact)
 {
     const char *wanted = getenv("WEIR_CPU");
     bool any = !wanted || !wanted[0];
@@ -94,6 +94,8 @@ static const struct cpu_ops *choose_ops(void)
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (amx && (any || strcmp(wanted, "amx") == 0) && cpu_amx_allowed())
         return &cpu_ops_amx;
+    if (vnni && !exact && __builtin_cpu_supports("avx512bf16") && (any || strcmp(wanted, "avx512bf16") == 0))
+        return &cpu_ops_dots;
     if (vnni && (any || strcmp(wanted, "avx512vnni") == 0))
         return &cpu_ops_vnni;
     if (avx512 && (any || strcmp(wanted, "avx512") == 0))
@@ -102,6 +104,7 @@ static const struct cpu_ops *choose_ops(void)
         return &cpu_ops_avx2;
 #else
     (void)any;
+    (void)exact;
 #endif
     return &cpu_ops_generic;
 }
@@ -171,7 +174,7 @@ weir_err weir_backend_cpu_open(const struct weir_backend_opts *opts, struct weir
         return err;
     if (!cpu)
         return weir_fail(why, WEIR_NOMEM, "no memory for the CPU back end");
-    cpu->ops = choose_ops();
+    cpu->ops = choose_ops(opts->exact);
     cpu->group = opts->group;
     cpu->kv = opts->kv;
     err = pool_open(opts->n_threads, &cpu->pool, why);

@@ -1,5 +1,5 @@
-/* ops.h - the inner loops, once for each instruction set: ops_body.h is compiled three times; ops_vnni.c and ops_amx.c add
- * their own products to the widest. */
+/* ops.h - the inner loops, once for each instruction set: ops_body.h is compiled three times; ops_vnni.c, ops_dots.c and
+ * ops_amx.c add their own products to the widest. */
 #ifndef WEIR_KERNELS_CPU_OPS_H
 #define WEIR_KERNELS_CPU_OPS_H
 
@@ -79,7 +79,8 @@ struct cpu_ops {
     void (*silu_mul)(float *out, const float *gate, const float *up, uint32_t n);
 };
 
-extern const struct cpu_ops cpu_ops_generic, cpu_ops_avx2, cpu_ops_avx512, cpu_ops_vnni, cpu_ops_amx;
+extern const struct cpu_ops cpu_ops_generic, cpu_ops_avx2, cpu_ops_avx512, cpu_ops_vnni, cpu_ops_dots,
+    cpu_ops_amx;
 /* Asks the kernel for the tiles; false: this machine or this kernel has none. Before the workers start. */
 int cpu_amx_allowed(void);
 
