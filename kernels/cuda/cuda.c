@@ -90,6 +90,20 @@ bool scratch_fit(struct cuda_be *c, struct scratch *s, size_t bytes)
     return s->ptr != NULL;
 }
 
+bool scratch_fit_host(struct cuda_be *c, struct scratch *s, size_t bytes)
+{
+    if (bytes <= s->bytes)
+        return true;
+    dev_sync(c->d);
+    dev_host_free(c->d, s->ptr);
+    bytes += bytes / 2;
+    s->ptr = dev_host_alloc(c->d, bytes);
+    s->bytes = s->ptr ? bytes : 0;
+    if (!s->ptr)
+        cuda_fail(c, WEIR_NOMEM, "no memory of the host that copies directly");
+    return s->ptr != NULL;
+}
+
 /* Bytes from `ptr` to the end of the allocation it lies in. */
 static size_t room_at(const struct cuda_be *c, const char *ptr)
 {
@@ -269,8 +283,8 @@ static bool upload_batch(struct cuda_be *c, const struct weir_batch *batch, uint
     dev_upload(c->d, at, c->stage[i], l.bytes);
     dev_mark(c->d, i);
     if (batch->drawn) /* ahead of what is recorded, which finds all ids in their place */
-        cuda_take_drawn(dev_stream(c->d), (int32_t *)(at + l.ids), (int32_t *)(at + l.from), draws_latest(c),
-                        batch->n_tok);
+        cuda_take_drawn(dev_stream(c->d), (int32_t *)(at + l.ids), (int32_t *)(at + l.from),
+                        sampler_latest(c), batch->n_tok);
     return true;
 }
 
@@ -320,14 +334,7 @@ static const void *be_map(struct weir_backend *be, const void *buf, size_t bytes
 {
     struct cuda_be *c = cuda_of(be);
 
-    if (c->map_host.bytes < bytes) {
-        dev_host_free(c->d, c->map_host.ptr);
-        c->map_host.ptr = dev_host_alloc(c->d, bytes);
-        c->map_host.bytes = c->map_host.ptr ? bytes : 0;
-        if (!c->map_host.ptr)
-            cuda_fail(c, WEIR_NOMEM, "no memory of the host that copies directly");
-    }
-    if (c->failed)
+    if (!scratch_fit_host(c, &c->map_host, bytes) || c->failed)
         return NULL;
     dev_download(c->d, c->map_host.ptr, buf, bytes);
     dev_sync(c->d);
@@ -341,7 +348,7 @@ static void be_close(struct weir_backend *be)
 
     if (c->d) {
         ranks_close(c);
-        draws_close(c);
+        sampler_close(c);
         graphs_drop(c);
         for (uint32_t i = 0; i < c->n_tables; i++) {
             dev_free(c->d, c->tables[i].gate_up);
@@ -352,6 +359,8 @@ static void be_close(struct weir_backend *be)
             dev_free(c->d, all[i]->ptr);
         for (int i = 0; i < STAGES; i++)
             dev_host_free(c->d, c->stage[i]);
+        for (int i = 0; i < HEADS; i++)
+            dev_host_free(c->d, c->heads[i].ptr);
         dev_host_free(c->d, c->map_host.ptr);
         dev_free(c->d, c->work);
     }
@@ -380,7 +389,7 @@ static void fill_table(struct cuda_be *c)
                                    .all_reduce = cuda_all_reduce,
                                    .all_gather = cuda_all_gather };
     cuda_fill_ops(&c->be);
-    draws_fill_ops(&c->be);
+    sampler_fill_ops(&c->be);
 }
 
 weir_err cuda_open(const struct weir_plugin_host *host, const struct weir_backend_opts *opts,

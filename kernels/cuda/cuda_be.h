@@ -10,6 +10,9 @@
 #define GRAPH_TOKENS_MAX 256 /* steps of more are not recorded */
 #define STAGES 2             /* batches on their way to the device */
 #define DRAW_SETS 2          /* results of steps: one is read while the next comes */
+#define HEADS 2              /* lists of rows on their way to the device */
+#define MARK_SET(set) (STAGES + (set))
+#define MARK_HEAD(i) (STAGES + DRAW_SETS + (i))
 #define EXPERT_LAYERS_MAX 1024
 #define WORK_BYTES ((size_t)16 << 20) /* for partial softmaxes */
 #define ALLOCS_MAX 8192
@@ -42,8 +45,9 @@ struct cuda_be {
     /* The step's batch: staged on the host, then in `device` at a fixed address. */
     void *stage[STAGES];
     size_t stage_bytes;
-    uint64_t i_step;
-    struct scratch device, rows, map_host;
+    uint64_t i_step, i_head;
+    struct scratch device, rows, map_host,
+        heads[HEADS]; /* map_host and heads: of the host, where copies need no detour */
     struct cuda_batch batch;
     uint32_t n_tok; /* of the step; batch.n_tok is that, or padded */
     /* Recorded steps. */
@@ -64,8 +68,8 @@ struct cuda_be {
         enum cuda_kind kind;
     } * tables;
     uint32_t n_tables;
-    struct draws *draws; /* NULL: sample_open has not been called */
-    struct ranks *ranks; /* NULL: alone */
+    struct sampler *sampler; /* NULL: sample_open has not been called */
+    struct ranks *ranks;     /* NULL: alone */
 };
 
 static inline struct cuda_be *cuda_of(struct weir_backend *be)
@@ -79,6 +83,7 @@ void cuda_fail(struct cuda_be *c, weir_err err, const char *what);
 bool cuda_check(struct cuda_be *c);
 /* False: no memory, and cuda_fail was told. Contents are lost when it grows. */
 bool scratch_fit(struct cuda_be *c, struct scratch *s, size_t bytes);
+bool scratch_fit_host(struct cuda_be *c, struct scratch *s, size_t bytes);
 /* Rows an operation of the step computes: those of the padded batch for its own n_tok. Notes that `buf` takes so many. */
 uint32_t step_rows(struct cuda_be *c, const void *buf, size_t row_bytes, uint32_t n_tok);
 void graphs_drop(struct cuda_be *c);
@@ -93,10 +98,10 @@ uint64_t cuda_matrix_bytes(const struct weir_matrix *m);
 void cuda_fill_ops(struct weir_backend *be);
 
 /* draw.c */
-void draws_fill_ops(struct weir_backend *be);
-void draws_close(struct cuda_be *c); /* takes one that has none */
+void sampler_fill_ops(struct weir_backend *be);
+void sampler_close(struct cuda_be *c); /* takes one that has none */
 const struct weir_drawn *
-draws_latest(const struct cuda_be *c); /* on the device; sample_open has been called */
+sampler_latest(const struct cuda_be *c); /* on the device; sample_open has been called */
 
 /* ranks.c: collectives. WEIR_UNAVAILABLE, WEIR_NOMEM, WEIR_IO. */
 WEIR_MUST_CHECK weir_err ranks_open(struct cuda_be *c, struct weir_group *group, struct weir_why *why);

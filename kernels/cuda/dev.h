@@ -83,6 +83,8 @@ void dev_watch(struct dev *d, bool (*fn)(void *arg), void *arg);
 
 /* Emulated only: the order in which the threads of a block run (emu.cuh), for this host thread. On a device nothing. */
 void dev_set_order(int order, uint64_t seed);
+/* Likewise: devices opened from now on run nothing before somebody waits for it. Not for several ranks, which wait for each other. */
+void dev_set_lazy(bool lazy);
 bool dev_is_emulated(void);
 
 #ifdef __cplusplus

@@ -466,6 +466,10 @@ void dev_set_order(int, uint64_t)
 {
 }
 
+void dev_set_lazy(bool)
+{
+}
+
 bool dev_is_emulated(void)
 {
     return false;

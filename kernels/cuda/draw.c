@@ -10,10 +10,9 @@
 #include "base/mem.h"
 #include "kernels/cuda/cuda_be.h"
 
-#define MARK(set) (STAGES + (set)) /* the first are the batches' */
-#define DRAWS_AT_ONCE 128          /* of one launch: bounds the logits that rules change */
+#define DRAWS_AT_ONCE 128 /* of one launch: bounds the logits that rules change */
 
-struct draws {
+struct sampler {
     uint32_t n_max, n_vocab;
     size_t stage_bytes, used; /* used: of the set that was begun last */
     char *stage[DRAW_SETS], *device;
@@ -26,7 +25,7 @@ static size_t rounded(size_t bytes)
     return (bytes + 7) & ~(size_t)7;
 }
 
-static size_t list_bytes(const struct draws *d, const struct weir_draw *draw)
+static size_t list_bytes(const struct sampler *d, const struct weir_draw *draw)
 {
     size_t mask = draw->mask ? (d->n_vocab + 31) / 32 * sizeof *draw->mask : 0;
 
@@ -35,7 +34,7 @@ static size_t list_bytes(const struct draws *d, const struct weir_draw *draw)
 }
 
 /* Copies a list behind the others; where it will be on the device. */
-static const void *put(struct draws *d, char *stage, const void *list, size_t bytes)
+static const void *put(struct sampler *d, char *stage, const void *list, size_t bytes)
 {
     const char *at = d->device + d->used;
 
@@ -47,7 +46,7 @@ static const void *put(struct draws *d, char *stage, const void *list, size_t by
 }
 
 /* The draws, each pointing to the lists behind them; their address on the device. */
-static const struct weir_draw *lay_out(struct draws *d, char *stage, const struct weir_draw *draws,
+static const struct weir_draw *lay_out(struct sampler *d, char *stage, const struct weir_draw *draws,
                                        uint32_t n)
 {
     struct weir_draw *to = (struct weir_draw *)(stage + d->used);
@@ -67,12 +66,12 @@ static const struct weir_draw *lay_out(struct draws *d, char *stage, const struc
 }
 
 /* Room for so many bytes more of the set; false: there never is. */
-static bool make_room(struct cuda_be *c, struct draws *d, uint32_t set, size_t bytes)
+static bool make_room(struct cuda_be *c, struct sampler *d, uint32_t set, size_t bytes)
 {
     if (bytes > d->stage_bytes)
         return false;
     if (d->used + bytes > d->stage_bytes) {
-        dev_await(c->d, MARK(set)); /* [W1]; many lists: from the start again */
+        dev_await(c->d, MARK_SET(set)); /* [W1]; many lists: from the start again */
         d->used = 0;
     }
     return true;
@@ -81,7 +80,7 @@ static bool make_room(struct cuda_be *c, struct draws *d, uint32_t set, size_t b
 static void sample(struct cuda_be *c, uint32_t set, uint32_t first, const float *logits, uint32_t stride,
                    const struct weir_draw *draws, uint32_t n)
 {
-    struct draws *d = c->draws;
+    struct sampler *d = c->sampler;
     size_t bytes = rounded(n * sizeof *draws);
 
     for (uint32_t i = 0; i < n; i++)
@@ -100,7 +99,7 @@ static void sample(struct cuda_be *c, uint32_t set, uint32_t first, const float 
     dev_upload(c->d, d->device + from, d->stage[set] + from, bytes);
     cuda_sample_run(dev_stream(c->d), d->drawn + first, &in);
     dev_download(c->d, d->told[set] + first, d->drawn + first, n * sizeof *d->drawn);
-    dev_mark(c->d, MARK(set));
+    dev_mark(c->d, MARK_SET(set));
 }
 
 static void op_sample(struct weir_backend *be, uint32_t set, uint32_t first, const float *logits,
@@ -111,9 +110,11 @@ static void op_sample(struct weir_backend *be, uint32_t set, uint32_t first, con
     if (c->failed)
         return;
     if (first == 0) {
-        dev_await(c->d, MARK(set)); /* [W1] */
-        c->draws->used = 0;
+        dev_await(c->d, MARK_SET(set)); /* [W1] */
+        c->sampler->used = 0;
     }
+    if (n == 0)
+        dev_mark(c->d, MARK_SET(set));
     for (uint32_t i = 0; i < n; i += DRAWS_AT_ONCE)
         sample(c, set, first + i, logits, stride, draws + i, n - i < DRAWS_AT_ONCE ? n - i : DRAWS_AT_ONCE);
 }
@@ -123,18 +124,18 @@ static const struct weir_drawn *op_drawn(struct weir_backend *be, uint32_t set)
     struct cuda_be *c = cuda_of(be);
 
     if (!c->failed)
-        dev_await(c->d, MARK(set));
-    return cuda_check(c) ? c->draws->told[set] : NULL;
+        dev_await(c->d, MARK_SET(set));
+    return cuda_check(c) ? c->sampler->told[set] : NULL;
 }
 
-const struct weir_drawn *draws_latest(const struct cuda_be *c)
+const struct weir_drawn *sampler_latest(const struct cuda_be *c)
 {
-    return c->draws->drawn; /* [W2] */
+    return c->sampler->drawn; /* [W2] */
 }
 
-void draws_close(struct cuda_be *c)
+void sampler_close(struct cuda_be *c)
 {
-    struct draws *d = c->draws;
+    struct sampler *d = c->sampler;
 
     if (!d)
         return;
@@ -146,10 +147,10 @@ void draws_close(struct cuda_be *c)
     dev_free(c->d, d->drawn);
     dev_free(c->d, d->work);
     weir_free(d);
-    c->draws = NULL;
+    c->sampler = NULL;
 }
 
-static bool alloc_all(struct cuda_be *c, struct draws *d)
+static bool alloc_all(struct cuda_be *c, struct sampler *d)
 {
     size_t results = d->n_max * sizeof *d->drawn;
     uint32_t n_work = d->n_max < DRAWS_AT_ONCE ? d->n_max : DRAWS_AT_ONCE;
@@ -170,22 +171,22 @@ static weir_err op_sample_open(struct weir_backend *be, uint32_t n_draws_max, ui
                                size_t bytes_of_lists, struct weir_why *why)
 {
     struct cuda_be *c = cuda_of(be);
-    struct draws *d = weir_alloc0(sizeof *d);
+    struct sampler *d = weir_alloc0(sizeof *d);
 
-    WEIR_BUG_ON(c->draws);
+    WEIR_BUG_ON(c->sampler);
     if (!d)
         return weir_fail(why, WEIR_NOMEM, "%s: no memory to draw tokens", c->name);
     d->n_max = n_draws_max;
     d->n_vocab = n_vocab;
     d->stage_bytes = rounded(n_draws_max * sizeof(struct weir_draw)) + bytes_of_lists;
-    c->draws = d;
+    c->sampler = d;
     if (alloc_all(c, d))
         return WEIR_OK;
-    draws_close(c);
+    sampler_close(c);
     return weir_fail(why, WEIR_NOMEM, "%s: no memory on the device to draw tokens", c->name);
 }
 
-void draws_fill_ops(struct weir_backend *be)
+void sampler_fill_ops(struct weir_backend *be)
 {
     be->sample_open = op_sample_open;
     be->sample = op_sample;

@@ -59,15 +59,29 @@ static void op_linear(struct weir_backend *be, void *out, const void *x, const s
     product(c, out, /* out_f32= */ 0, x, m, step_rows(c, out, (size_t)m->w.n_out * 2, n_tok));
 }
 
+/* By way of memory that nobody changes before the device has it: the caller's list is the next step's soon. */
+static bool upload_rows(struct cuda_be *c, const int32_t *rows, uint32_t n)
+{
+    uint32_t i = (uint32_t)(c->i_head++ % HEADS);
+    size_t bytes = n * sizeof *rows;
+
+    if (!scratch_fit(c, &c->rows, bytes) || !scratch_fit_host(c, &c->heads[i], bytes))
+        return false;
+    dev_await(c->d, MARK_HEAD(i));
+    memcpy(c->heads[i].ptr, rows, bytes);
+    dev_upload(c->d, c->rows.ptr, c->heads[i].ptr, bytes);
+    dev_mark(c->d, MARK_HEAD(i));
+    return true;
+}
+
 /* Outside of a step: its rows come from the host. */
 static void op_head(struct weir_backend *be, float *out, const void *x, const int32_t *rows, uint32_t n,
                     const float *norm, float eps, const struct weir_matrix *m)
 {
     struct cuda_be *c = cuda_of(be);
 
-    if (!scratch_fit(c, &c->rows, n * sizeof *rows) || !scratch_fit(c, &c->normed, (size_t)n * m->w.n_in * 2))
+    if (!scratch_fit(c, &c->normed, (size_t)n * m->w.n_in * 2) || !upload_rows(c, rows, n))
         return;
-    dev_upload(c->d, c->rows.ptr, rows, n * sizeof *rows);
     cuda_gather_rmsnorm(dev_stream(c->d), c->normed.ptr, x, c->rows.ptr, n, norm, m->w.n_in, eps);
     product(c, out, /* out_f32= */ 1, c->normed.ptr, m, n);
 }

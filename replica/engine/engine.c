@@ -227,7 +227,7 @@ bool weir_engine_has_work(const struct weir_engine *eng)
     for (const struct weir_session *ses = eng->running.first; ses; ses = ses->next)
         if (ses->n_live > 0)
             return true;
-    return eng->waiting.n > 0 || eng->suspended.n > 0;
+    return eng->waiting.n > 0 || eng->suspended.n > 0 || eng->flight.flies;
 }
 
 void weir_engine_load(const struct weir_engine *eng, struct weir_engine_load *ret)

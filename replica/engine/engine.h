@@ -143,11 +143,12 @@ struct weir_engine_event {
 struct weir_engine_step {
     const struct weir_engine_event *events; /* until the next step */
     int n_events;
-    uint32_t n_prefill, n_decode; /* tokens computed */
+    uint32_t n_prefill, n_decode; /* tokens computed, in batches that this call saw the end of */
 };
 /* One batch: admits, computes, samples. Returns at once with nothing done when there is no work. Where the back end draws
  * tokens, a batch may be on its way when this returns: its tokens are then among the next call's events, and until then
- * weir_engine_has_work() says so. */
+ * weir_engine_has_work() says so, even when all its sessions have been closed. WEIR_IO: the device or a rank failed;
+ * there are no further steps, and all that is left is to close. */
 WEIR_MUST_CHECK weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns,
                                           struct weir_engine_step *ret, struct weir_why *why);
 bool weir_engine_has_work(const struct weir_engine *eng);

@@ -87,7 +87,8 @@ struct want {
 /* A step that was launched, and whose tokens nobody has looked at; see step.c. */
 struct flight {
     struct want *wants; /* [n_wants_max]; seq NULL: it has ended meanwhile */
-    uint32_t n_wants, set;
+    uint32_t n_wants, set, n_prefill, n_decode;
+    bool flies; /* false: there is none */
 };
 
 struct weir_engine {
@@ -110,15 +111,16 @@ struct weir_engine {
     uint32_t n_page_max, n_slots_free;
 
     /* one step */
-    int32_t *ids, *pos, *seq; /* [n_tok_max] */
-    int32_t *drawn;           /* [n_tok_max] -1, or where in the flight the id is */
-    uint32_t n_tok_max, n_tok;
-    bool takes_drawn;   /* some are */
-    struct want *wants; /* [n_slots + n_tok_max] */
+    int32_t *ids, *pos, *seq;                       /* [n_tok_max] */
+    int32_t *drawn;                                 /* [n_tok_max] -1, or where in the flight the id is */
+    uint32_t n_tok_max, n_tok, n_prefill, n_decode; /* n_tok = n_prefill + n_decode */
+    bool takes_drawn;                               /* some are */
+    struct want *wants;                             /* [n_slots + n_tok_max] */
     uint32_t n_wants;
     int32_t *rows; /* [n_rows_max] of one pass through the head */
     uint32_t n_rows_max;
     struct flight flight;
+    weir_err failed;             /* of a step: it left things half done, and there is no other */
     struct draws *draws;         /* NULL: the host draws */
     struct sample_item *scratch; /* [n_vocab] */
     struct adjust adjust;
@@ -141,7 +143,7 @@ bool suspend_is_due(const struct weir_engine *eng);
 void suspend_for_room(struct weir_engine *eng, uint64_t now_ns);
 
 /* sched.c */
-void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill, uint32_t *ret_decode);
+void sched_fill(struct weir_engine *eng, uint64_t now_ns);
 
 /* session.c */
 uint32_t pages_for(uint32_t n_tokens);

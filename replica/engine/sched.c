@@ -97,7 +97,7 @@ static struct seq *filling(struct weir_session *ses)
     return NULL;
 }
 
-void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill, uint32_t *ret_decode)
+void sched_fill(struct weir_engine *eng, uint64_t now_ns)
 {
     uint32_t budget, n_copies = 0;
 
@@ -105,7 +105,7 @@ void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill,
     eng->takes_drawn = false;
     suspend_for_room(eng, now_ns);
     add_decodes(eng);
-    *ret_decode = eng->n_tok;
+    eng->n_decode = eng->n_tok;
     budget = eng->opts.step_tokens > eng->n_tok + WEIR_KV_BLOCK ? eng->opts.step_tokens - eng->n_tok
                                                                 : WEIR_KV_BLOCK; /* [H1] */
     for (struct weir_session *ses = eng->running.first; ses && budget > 0; ses = ses->next) {
@@ -122,5 +122,5 @@ void sched_fill(struct weir_engine *eng, uint64_t now_ns, uint32_t *ret_prefill,
             add_tokens(eng, seq, n);
         budget -= n;
     }
-    *ret_prefill = eng->n_tok - *ret_decode;
+    eng->n_prefill = eng->n_tok - eng->n_decode;
 }

@@ -10,11 +10,12 @@
  *   [N1] A choice's tokens depend on its prompt, parameters, seed, choice and position alone: see kernels.h for the sums and
  *        sample.h for the randomness. Nothing here may look at batch mates when it decides what a token is; when a step is
  *        launched decides nothing either.
- *   [O1] At most one step is in flight when a step is planned, and none when somebody is suspended.
+ *   [O1] At most one step is in flight when a step is planned, one without any token to draw included; and none when somebody is
+ *        suspended.
  *   [O2] A sequence that ends by a token of the flight has a row in the step behind it, which was launched already: that row's
  *        token is discarded (step_forget). Its pages may be another's at once: whoever takes one writes to it in a later
  *        step, and the back end runs steps in order.
- *   [O3] Only pages of tokens that are known here are published.
+ *   [O3] Only pages of tokens that are known here are published; and they are as soon as that, as the next token may end it.
  * Threads: the step thread. */
 #include "base/clock.h"
 #include "replica/engine/engine_int.h"
@@ -176,6 +177,9 @@ static weir_err draw_ahead(struct weir_engine *eng, struct weir_why *why)
     uint32_t n_drawn = 0;
     weir_err err = WEIR_OK;
 
+    if (eng->n_wants == 0) /* a piece of a prompt: something to wait for */
+        return parallel_draw(eng->model, !eng->flight.set, /* first= */ 0, NULL, /* n= */ 0, why);
+
     for (uint32_t begin = 0, n = 0; err == WEIR_OK && begin < eng->n_wants; begin += n) {
         err = head(eng, begin, &n, why);
         if (err == WEIR_OK)
@@ -185,19 +189,26 @@ static weir_err draw_ahead(struct weir_engine *eng, struct weir_why *why)
 }
 
 /* Waits for the flight's tokens, and tells of them. */
-static weir_err land(struct weir_engine *eng, struct weir_why *why)
+static weir_err land(struct weir_engine *eng, struct weir_engine_step *ret, struct weir_why *why)
 {
     struct flight *f = &eng->flight;
     const struct weir_drawn *drawn = NULL;
-    weir_err err = f->n_wants ? parallel_drawn(eng->model, f->set, &drawn, why) : WEIR_OK;
 
+    if (!f->flies)
+        return WEIR_OK;
+    weir_err err = parallel_drawn(eng->model, f->set, &drawn, why);
     for (uint32_t i = 0; err == WEIR_OK && i < f->n_wants; i++) {
         struct seq *seq = f->wants[i].seq;
         if (!seq)
             continue;
         seq->i_drawn = -1;
         outcome_drawn(eng, seq, &drawn[i]);
+        if (seq->state == SEQ_DECODE)
+            publish(eng, seq); /* [O3] */
     }
+    ret->n_prefill += f->n_prefill;
+    ret->n_decode += f->n_decode;
+    f->flies = false;
     f->n_wants = 0;
     return err;
 }
@@ -208,8 +219,13 @@ static void take_off(struct weir_engine *eng)
     struct flight *f = &eng->flight;
     struct want *landed = f->wants;
 
-    WEIR_BUG_ON(f->n_wants > 0); /* [O1] */
-    *f = (struct flight){ eng->wants, eng->n_wants, !f->set };
+    WEIR_BUG_ON(f->flies); /* [O1] */
+    *f = (struct flight){ .wants = eng->wants,
+                          .n_wants = eng->n_wants,
+                          .set = !f->set,
+                          .flies = true,
+                          .n_prefill = eng->n_prefill,
+                          .n_decode = eng->n_decode };
     eng->wants = landed;
     eng->n_wants = 0;
     for (uint32_t i = 0; i < f->n_wants; i++)
@@ -240,47 +256,50 @@ static void note_rate(struct weir_engine *eng, uint64_t now_ns)
     eng->prefill_tokens_s += (rate - eng->prefill_tokens_s) * (eng->prefill_tokens_s > 0 ? weight : 1);
 }
 
-static weir_err plan(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *step,
+static weir_err plan(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
                      struct weir_why *why)
 {
     weir_err err = WEIR_OK;
 
     admit_all(eng, now_ns);
     if (suspend_is_due(eng)) /* [O1] */
-        err = land(eng, why);
+        err = land(eng, ret, why);
     if (err == WEIR_OK)
-        sched_fill(eng, now_ns, &step->n_prefill, &step->n_decode);
+        sched_fill(eng, now_ns);
     return err;
 }
 
-static weir_err run(struct weir_engine *eng, struct weir_why *why)
+static weir_err run(struct weir_engine *eng, struct weir_engine_step *ret, struct weir_why *why)
 {
     weir_err err = eng->n_tok > 0 ? forward(eng, why) : WEIR_OK;
-    bool flies = may_fly(eng);
+    bool flies = eng->n_tok > 0 && may_fly(eng);
 
     if (err == WEIR_OK && flies)
         err = draw_ahead(eng, why);
     if (err == WEIR_OK)
-        err = land(eng, why);
-    if (err != WEIR_OK)
-        return err;
-    if (!flies)
-        return draw_now(eng, why);
-    take_off(eng);
-    return WEIR_OK;
+        err = land(eng, ret, why);
+    if (err == WEIR_OK && flies) {
+        take_off(eng);
+        return WEIR_OK;
+    }
+    ret->n_prefill += eng->n_prefill;
+    ret->n_decode += eng->n_decode;
+    return err == WEIR_OK ? draw_now(eng, why) : err;
 }
 
 weir_err weir_engine_step(struct weir_engine *eng, uint64_t now_ns, struct weir_engine_step *ret,
                           struct weir_why *why)
 {
     *ret = (struct weir_engine_step){ 0 };
+    if (eng->failed != WEIR_OK)
+        return weir_fail(why, eng->failed, "the engine failed before");
     eng->n_events = eng->n_tops = 0;
     note_rate(eng, now_ns);
-    weir_err err = plan(eng, now_ns, ret, why);
-    if (err == WEIR_OK)
-        err = run(eng, why);
-    if (err != WEIR_OK)
-        return err;
+    eng->failed = plan(eng, now_ns, ret, why);
+    if (eng->failed == WEIR_OK)
+        eng->failed = run(eng, ret, why);
+    if (eng->failed != WEIR_OK)
+        return eng->failed;
     eng->step_prefill = ret->n_prefill;
     eng->step_ns = weir_engine_has_work(eng) ? now_ns : 0;
     ret->events = eng->events;

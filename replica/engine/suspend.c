@@ -47,6 +47,7 @@ static struct weir_session *choose_victim(struct weir_engine *eng)
 
 static void suspend(struct weir_engine *eng, struct weir_session *ses, uint64_t now_ns)
 {
+    WEIR_BUG_ON(eng->flight.flies); /* [O1]: whose token is on its way would lose it */
     for (uint32_t i = 0; i < ses->params.n_choices; i++) {
         struct seq *seq = &ses->seqs[i];
         seq_drop_pages(seq);

@@ -1,8 +1,10 @@
-/* dev_emu.cc - see dev.h: a device whose memory is the heap and whose stream runs at once. Dense products of bf16 are
- * refused, so that every product is a kernel of ours; those of FP8 are sums of floats here. New memory is poison. */
+/* dev_emu.cc - see dev.h: a device whose memory is the heap and whose stream runs at once, or, if asked to, as late as it may: what
+ * the host does too early then shows. Dense products of bf16 are refused, so that every product is a kernel of ours; those of
+ * FP8 are sums of floats here. New memory is poison. */
 #include "kernels/cuda/dev.h"
 #include "kernels/cuda/emu/emu.cuh"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -11,7 +13,11 @@ struct dev {
     struct dev_info info;
     uint32_t index;
     double marks[DEV_MARKS];
+    uint64_t marked[DEV_MARKS]; /* what had been asked of the stream */
 };
+
+static std::atomic<bool> is_lazy;
+static __thread uint64_t n_run; /* of what waited */
 
 #define EMULATED_DEVICES 8
 
@@ -20,6 +26,21 @@ static uint16_t emu_bf16(float f)
     uint32_t bits = __float_as_uint(f);
 
     return f != f ? 0x7fff : (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+static uint64_t n_asked(void)
+{
+    return n_run + (emu_waiting ? emu_waiting->size() : 0);
+}
+
+static void run_until(uint64_t n)
+{
+    while (n_run < n && emu_waiting && !emu_waiting->empty()) {
+        std::function<void()> what = std::move(emu_waiting->front());
+        emu_waiting->erase(emu_waiting->begin());
+        n_run++;
+        what();
+    }
 }
 
 int dev_count(void)
@@ -38,12 +59,17 @@ weir_err dev_open(uint32_t index, struct dev **ret, struct weir_why *why)
     d->info.major = 9;
     d->info.memory_bytes = 1ull << 30;
     d->index = index;
+    if (is_lazy && !emu_waiting)
+        emu_waiting = new emu_record();
     *ret = d;
     return WEIR_OK;
 }
 
 void dev_close(struct dev *d)
 {
+    run_until(n_asked());
+    delete emu_waiting;
+    emu_waiting = nullptr;
     free(d);
 }
 
@@ -78,6 +104,7 @@ void *dev_alloc(struct dev *, size_t bytes)
 
 void dev_free(struct dev *, void *ptr)
 {
+    run_until(n_asked());
     free(ptr);
 }
 
@@ -88,6 +115,7 @@ void *dev_host_alloc(struct dev *d, size_t bytes)
 
 void dev_host_free(struct dev *, void *ptr)
 {
+    run_until(n_asked());
     free(ptr);
 }
 
@@ -113,6 +141,7 @@ void dev_zero(struct dev *, void *to, size_t bytes)
 
 void dev_sync(struct dev *)
 {
+    run_until(n_asked());
 }
 
 void dev_mark(struct dev *d, uint32_t mark)
@@ -121,10 +150,12 @@ void dev_mark(struct dev *d, uint32_t mark)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     d->marks[mark] = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    d->marked[mark] = n_asked();
 }
 
-void dev_await(struct dev *, uint32_t)
+void dev_await(struct dev *d, uint32_t mark)
 {
+    run_until(d->marked[mark]);
 }
 
 weir_err dev_check(struct dev *, struct weir_why *)
@@ -158,7 +189,7 @@ struct dev_graph *dev_record_end(struct dev *)
 void dev_replay(struct dev *, struct dev_graph *graph)
 {
     for (const auto &step : graph->steps)
-        step();
+        emu_do(step);
 }
 
 void dev_graph_free(struct dev_graph *graph)
@@ -219,6 +250,11 @@ void dev_watch(struct dev *, bool (*)(void *), void *)
 void dev_set_order(int order, uint64_t seed)
 {
     emu_set_order((emu_order)order, seed);
+}
+
+void dev_set_lazy(bool lazy)
+{
+    is_lazy = lazy;
 }
 
 bool dev_is_emulated(void)

@@ -20,7 +20,7 @@
 #define SHARED_KEYS 32
 
 thread_local emu_where emu_here;
-__thread emu_record *emu_recording;
+__thread emu_record *emu_recording, *emu_waiting;
 
 enum fiber_state { FIBER_READY, FIBER_AT_BARRIER, FIBER_AT_WARP, FIBER_DONE };
 

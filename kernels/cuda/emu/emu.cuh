@@ -8,7 +8,7 @@
  *   [U2] A warp operation takes place when the last lane of its mask has come, and all must have come to the same one.
  *   [U3] A barrier that not all threads of the block reach ends the program.
  * Not here: memory ordering between warps, bank conflicts, timing. State is per host thread, so ranks may run side by side.
- * Asynchronous launches are run at once, or kept by value while a step is recorded. */
+ * Asynchronous launches are run at once, as late as may be (dev_set_lazy), or kept by value while a step is recorded. */
 #pragma once
 
 #include <cmath>
@@ -56,10 +56,14 @@ unsigned emu_lane();
 /* Where launches and copies go while a step is recorded: run later, each time with the arguments they had. NULL: run now. */
 typedef std::vector<std::function<void()>> emu_record;
 extern __thread emu_record *emu_recording; /* not thread_local: the sanitizer of this compiler takes its wrapper for NULL */
+/* Where they go while the stream is lazy: until somebody waits for it. NULL: it is not. */
+extern __thread emu_record *emu_waiting;
 template <class F> void emu_do(F what)
 {
     if (emu_recording)
         emu_recording->push_back(what);
+    else if (emu_waiting)
+        emu_waiting->push_back(what);
     else
         what();
 }
