@@ -260,6 +260,33 @@ static void test_bounds(void **state)
     weir_buf_release(&got);
 }
 
+/* [W2] A model that writes white space for ever: with a quadratic step somewhere this would time out. */
+static void test_much_white_space(void **state)
+{
+    static const char *const begins[] = {
+        "", "x", "<think>", "<|python_tag|>", "<tool_call>", "[TOOL_CALLS]", CALLS
+    };
+    enum { SPACES = 1 << 18, N_BEGINS = sizeof begins / sizeof *begins };
+
+    (void)state;
+    for (int i = 0; i < 5 * N_BEGINS; i++) {
+        const struct weir_output_format format = { .tools = (enum weir_tool_format)(i / N_BEGINS),
+                                                   .thinks = true };
+        struct weir_output_parser *p = NULL;
+        struct seen seen = { .last = -1 };
+        weir_buf_init(&seen.text, 0);
+        assert_int_equal(weir_output_parser_open(&format, on_event, &seen, &p), WEIR_OK);
+        assert_int_equal(weir_output_parser_push(p, weir_str(begins[i % N_BEGINS])), WEIR_OK);
+        for (int k = 0; k < SPACES; k++)
+            assert_int_equal(weir_output_parser_push(p, WEIR_STR("\n")), WEIR_OK);
+        assert_int_equal(weir_output_parser_push(p, WEIR_STR("y")), WEIR_OK);
+        assert_int_equal(weir_output_parser_finish(p), WEIR_OK);
+        assert_non_null(strchr(weir_buf_cstr(&seen.text), 'y'));
+        weir_output_parser_close(p);
+        weir_buf_release(&seen.text);
+    }
+}
+
 static void test_guessing(void **state)
 {
     static const struct {
@@ -335,9 +362,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers),         cmocka_unit_test(test_arguments_stream),
-        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_guessing),
-        cmocka_unit_test(test_special_markers), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_answers),   cmocka_unit_test(test_arguments_stream),
+        cmocka_unit_test(test_bounds),    cmocka_unit_test(test_much_white_space),
+        cmocka_unit_test(test_guessing),  cmocka_unit_test(test_special_markers),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
