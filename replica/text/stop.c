@@ -1,10 +1,11 @@
 /* stop.c - stop strings, found whatever the borders of the pieces that the text comes in.
  *
- * An Aho-Corasick automaton over bytes; the request's arena owns it. Between pushes the state is the held
- * text itself: it is the path from the root to the automaton's node. [S1] Held is the longest suffix of the
- * text that begins some stop string, so nothing is held without need. [S2] The first stop string to end wins;
- * of those that end together, the longest. A text that comes byte by byte can do no better, so the place does
- * not depend on the borders. Source: Aho and Corasick 1975. */
+ * An Aho-Corasick automaton over bytes; the request's arena owns it. Between pushes the state is the automaton's node and
+ * the held text, which is the path to it from the root.
+ *   [S1] Held is the longest suffix of the text that begins some stop string, so nothing is held without need.
+ *   [S2] The first stop string to end wins; of those that end together, the longest. A text that comes byte by byte can do
+ *        no better, so the place does not depend on the borders.
+ * Source: Aho and Corasick 1975. */
 #include "replica/text/tokenizer.h"
 
 #include <string.h>
@@ -135,30 +136,30 @@ static void settle(struct weir_stop_state *st, struct weir_str text, size_t end,
 bool weir_stop_push(const struct weir_stop *set, struct weir_stop_state *st, struct weir_str text,
                     struct weir_buf *out)
 {
-    uint32_t at = 0;
-
     if (!set) {
         weir_buf_add(out, text.ptr, text.len);
         return false;
     }
-    const char *held = weir_buf_ptr(&st->held);
-    for (size_t i = 0; i < weir_buf_len(&st->held); i++)
-        at = find_child(set, at, (uint8_t)held[i]); /* [S1]: held is a path */
+    uint32_t at = st->at;
+    WEIR_DCHECK(st->held.failed || set->nodes[at].depth == weir_buf_len(&st->held)); /* [S1] */
     for (size_t i = 0; i < text.len; i++) {
         at = step(set, at, (uint8_t)text.ptr[i]);
         if (set->nodes[at].n_match > 0) { /* [S2] */
             settle(st, text, i + 1, set->nodes[at].n_match, out);
             weir_buf_clear(&st->held);
+            st->at = 0;
             return true;
         }
     }
     settle(st, text, text.len, set->nodes[at].depth, out);
+    st->at = at;
     return false;
 }
 
 void weir_stop_finish(struct weir_stop_state *st, struct weir_buf *out)
 {
     release_held(st, weir_buf_len(&st->held), out);
+    st->at = 0;
 }
 
 void weir_stop_release(struct weir_stop_state *st)

@@ -74,6 +74,7 @@ WEIR_MUST_CHECK weir_err weir_stop_compile(const struct weir_str *stops, int n, 
                                            struct weir_stop **ret);
 struct weir_stop_state {
     struct weir_buf held; /* text that may be the start of a stop string */
+    uint32_t at;          /* the automaton's node that this text leads to */
 };
 /* Feeds text; appends to `out` what can no longer be part of a stop string. True when a stop string was met:
  * `out` then ends just before it. The set may be NULL (no stop strings). */
