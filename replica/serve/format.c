@@ -313,6 +313,21 @@ static weir_err bind_format(struct weir_serve *serve, struct call *call)
     return get_grammar(serve, call, &src);
 }
 
+/* What the parser asks when a call's values have no types of their own. */
+static weir_err describe_tools(struct call *call)
+{
+    const Weir__V1__GenerateRequest *msg = call->msg;
+    struct weir_output_tool *tools = weir_arena_alloc(&call->arena, (msg->n_tools + 1) * sizeof *tools);
+
+    if (!tools)
+        return weir_fail(&call->why, WEIR_NOMEM, "no memory for the tools");
+    for (size_t i = 0; i < msg->n_tools; i++)
+        tools[i] = (struct weir_output_tool){ weir_str(msg->tools[i]->name), parameters_of(msg->tools[i]) };
+    call->format.described = tools;
+    call->format.n_described = msg->n_tools;
+    return WEIR_OK;
+}
+
 static weir_err check_tools(struct weir_serve *serve, struct call *call)
 {
     const Weir__V1__GenerateRequest *msg = call->msg;
@@ -323,8 +338,9 @@ static weir_err check_tools(struct weir_serve *serve, struct call *call)
     if (wanted && call->format.tools == WEIR_TOOLS_NONE)
         return weir_fail_param(&call->why, "tools", WEIR_INVALID,
                                "tools: this model's chat template takes none");
-    if (!wanted)
-        call->format.tools = WEIR_TOOLS_NONE;
+    if (wanted)
+        return describe_tools(call);
+    call->format.tools = WEIR_TOOLS_NONE;
     return WEIR_OK;
 }
 

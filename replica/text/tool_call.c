@@ -123,6 +123,9 @@ enum verdict parse_at_head(struct weir_output_parser *p)
         return mistral_head(p);
     if (p->format.tools == WEIR_TOOLS_DEEPSEEK)
         return deepseek_head(p);
+    int tags = p->format.tools == WEIR_TOOLS_HERMES ? parse_at_xml(p) : 0;
+    if (tags != 0)
+        return tags < 0 ? MORE : parse_xml_head(p);
     return parse_json_head(p);
 }
 
@@ -206,6 +209,9 @@ enum verdict parse_at_next(struct weir_output_parser *p)
         return parse_another_call(p);
     switch (p->format.tools) {
     case WEIR_TOOLS_HERMES:
+        got = parse_at_xml(p);
+        if (got != 0)
+            return got < 0 ? MORE : parse_another_call(p);
         got = parse_take(p, HERMES_END);
         return got < 0 ? MORE : back_to_content(p);
     case WEIR_TOOLS_MISTRAL:
@@ -223,27 +229,26 @@ enum verdict parse_at_next(struct weir_output_parser *p)
     }
 }
 
-/* Code behind <|python_tag|>: {"code": "..."}. */
-static void tell_code(struct weir_output_parser *p)
+void parse_tell_escaped(struct weir_output_parser *p, struct weir_str text)
 {
-    struct weir_str s = parse_held(p);
     struct weir_buf out;
     struct weir_jw w;
 
     weir_buf_init(&out, /* limit_bytes= */ 0); /* six times a piece at most */
     weir_jw_init(&w, &out);
-    weir_jw_str(&w, s);
+    weir_jw_str(&w, text);
     p->failed = p->failed || out.failed;
-    if (!out.failed && s.len > 0) /* without its quotes */
+    if (!out.failed) /* without its quotes */
         parse_tell(p, WEIR_OUTPUT_ARGUMENTS,
                    (struct weir_str){ weir_buf_ptr(&out) + 1, weir_buf_len(&out) - 2 });
     weir_buf_release(&out);
-    parse_let_go(p, s.len);
 }
 
+/* Code behind <|python_tag|>: {"code": "..."}. */
 enum verdict parse_in_code(struct weir_output_parser *p)
 {
-    tell_code(p);
+    parse_tell_escaped(p, parse_held(p));
+    parse_let_go(p, weir_buf_len(&p->held));
     if (!p->at_end)
         return MORE;
     parse_tell(p, WEIR_OUTPUT_ARGUMENTS, WEIR_STR("\"}"));

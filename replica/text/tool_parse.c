@@ -228,6 +228,12 @@ static enum verdict step(struct weir_output_parser *p)
         return parse_at_next(p);
     case IN_CODE:
         return parse_in_code(p);
+    case IN_XML:
+        return parse_in_xml(p);
+    case IN_XML_TEXT:
+        return parse_in_xml_text(p);
+    case IN_XML_VALUE:
+        return parse_in_xml_value(p);
     }
     return MORE;
 }

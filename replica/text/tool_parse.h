@@ -17,19 +17,26 @@
 #include "base/err.h"
 
 enum weir_tool_format {
-    WEIR_TOOLS_NONE,    /* no calls: all is content */
-    WEIR_TOOLS_LLAMA3,  /* the whole answer is {"name": ..., "parameters": {...}}, perhaps several with ';',
+    WEIR_TOOLS_NONE,   /* no calls: all is content */
+    WEIR_TOOLS_LLAMA3, /* the whole answer is {"name": ..., "parameters": {...}}, perhaps several with ';',
                           * or <|python_tag|> before it; <|python_tag|> and code: a call of "code_interpreter" */
-    WEIR_TOOLS_HERMES,  /* <tool_call>{"name": ..., "arguments": {...}}</tool_call>: Hermes, Qwen 2.5 and 3 */
-    WEIR_TOOLS_MISTRAL, /* [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...] or [TOOL_CALLS]name{...} */
+    WEIR_TOOLS_HERMES, /* <tool_call>{"name": ..., "arguments": {...}}</tool_call>: Hermes, Qwen 2.5 and 3; or, as
+                          * Qwen's coders do, <tool_call><function=name><parameter=key>value</parameter>...</function> */
+    WEIR_TOOLS_MISTRAL,  /* [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...] or [TOOL_CALLS]name{...} */
     WEIR_TOOLS_DEEPSEEK, /* <|tool_calls_begin|> ... with DeepSeek's bars; name, ```json, arguments, ``` */
 };
 
+/* A function that may be called, and the JSON schema of its arguments: what type a value in tags is. */
+struct weir_output_tool {
+    struct weir_str name, parameters;
+};
 struct weir_output_format {
     enum weir_tool_format tools;
     bool thinks; /* <think>...</think> at the start is reasoning */
     /* The prompt ends within it: the template wrote <think> itself, so the answer begins as reasoning. */
     bool in_reasoning;
+    const struct weir_output_tool *described; /* borrowed while a parser is open; may be NULL */
+    size_t n_described;
 };
 /* What a chat template's text says of the answers its model gives. Never fails: what it does not know is
  * {NONE, false, false}. prompt_end: the end of the rendered prompt (64 bytes are enough), for in_reasoning. */

@@ -1,6 +1,6 @@
 /* tool_parse_int.h - the parts of the parser of answers. Private to replica/text.
  *
- * Reasoning and content (tool_parse.c) -> a call's head and what is behind it (tool_call.c), its JSON (tool_json.c). What
+ * Reasoning and content (tool_parse.c) -> a call's head and what is behind it (tool_call.c), its JSON (tool_json.c) or tags (tool_xml.c). What
  * formats there are: tool_format.c. */
 #ifndef WEIR_REPLICA_TEXT_TOOL_PARSE_INT_H
 #define WEIR_REPLICA_TEXT_TOOL_PARSE_INT_H
@@ -11,6 +11,7 @@
 #define THINK_END "</think>"
 #define HERMES "<tool_call>"
 #define HERMES_END "</tool_call>"
+#define FUNCTION "<function="
 #define MISTRAL "[TOOL_CALLS]"
 #define MISTRAL_ID "[CALL_ID]"
 #define MISTRAL_ARGS "[ARGS]"
@@ -36,6 +37,9 @@ enum state {
     IN_TAIL, /* of the object around the arguments */
     AT_NEXT, /* behind a call */
     IN_CODE,
+    IN_XML, /* between the parameters of a call in tags */
+    IN_XML_TEXT,
+    IN_XML_VALUE,
 };
 enum verdict { MORE, GO };
 
@@ -61,6 +65,8 @@ struct weir_output_parser {
     bool at_end, failed;
     uint32_t n_passed; /* of the markers behind a call of DeepSeek's */
     uint32_t n_calls;
+    const struct weir_output_tool *tool; /* the one that is called in tags; NULL: nobody described it */
+    bool has_parameters, at_value;       /* a parameter came; its value begins */
 };
 
 /* ---- pieces (tool_parse.c) ---- */
@@ -97,6 +103,8 @@ enum verdict parse_in_args(struct weir_output_parser *p);
 enum verdict parse_in_tail(struct weir_output_parser *p);
 enum verdict parse_at_next(struct weir_output_parser *p);
 enum verdict parse_in_code(struct weir_output_parser *p);
+/* As the inside of a JSON string, a piece of a call's arguments. */
+void parse_tell_escaped(struct weir_output_parser *p, struct weir_str text);
 
 /* ---- calls in JSON (tool_json.c) ---- */
 
@@ -104,5 +112,13 @@ enum verdict parse_in_code(struct weir_output_parser *p);
 int parse_scan_on(struct scan *sc, struct weir_str s, int until);
 enum verdict parse_json_head(struct weir_output_parser *p);
 enum verdict parse_whole(struct weir_output_parser *p);
+
+/* ---- calls in tags (tool_xml.c) ---- */
+
+int parse_at_xml(struct weir_output_parser *p); /* 1: one begins; 0: none; -1: perhaps */
+enum verdict parse_xml_head(struct weir_output_parser *p);
+enum verdict parse_in_xml(struct weir_output_parser *p);
+enum verdict parse_in_xml_text(struct weir_output_parser *p);
+enum verdict parse_in_xml_value(struct weir_output_parser *p);
 
 #endif

@@ -61,7 +61,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 2 || size > TEXT_MAX || !weir_utf8_valid((const char *)data + 2, size - 2))
         return 0;
-    const struct weir_output_format format = { data[0] % 5, data[0] / 5 % 3 > 0, data[0] / 5 % 3 == 2 };
+    static const struct weir_output_tool tool = {
+        WEIR_STR("f"),
+        WEIR_STR("{\"properties\": {\"s\": {\"type\": \"string\"}, \"n\": {\"type\": \"integer\"}}}")
+    };
+    const struct weir_output_format format = { .tools = data[0] % 5,
+                                               .thinks = data[0] / 5 % 3 > 0,
+                                               .in_reasoning = data[0] / 5 % 3 == 2,
+                                               .described = &tool,
+                                               .n_described = 1 };
     struct weir_str text = { (const char *)data + 2, size - 2 };
     feed(&format, text, 0, &whole);
     feed(&format, text, data[1] + 1u, &pieces);

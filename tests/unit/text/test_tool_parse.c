@@ -86,6 +86,14 @@ static void feed(const struct weir_output_format *format, struct weir_str text, 
     weir_buf_release(&seen.text);
 }
 
+static const struct weir_output_tool described[] = {
+    { WEIR_STR("write"), WEIR_STR("{\"type\": \"object\", \"properties\": {\"path\": {\"type\": \"string\"}, "
+                                  "\"text\": {\"type\": \"string\"}, \"mode\": "
+                                  "{\"type\": \"integer\"}, \"force\": {\"type\": \"boolean\"}, \"tags\": "
+                                  "{}, \"maybe\": {\"type\": [\"string\", \"null\"]}, "
+                                  "\"kind\": {\"enum\": [ \"1\", \"2\"]}}}") },
+};
+
 static const struct {
     enum weir_tool_format tools;
     int thinks; /* 0: no, 1: it may, 2: the prompt ends with <think> */
@@ -142,6 +150,33 @@ static const struct {
       "R(I call <tool_call>)f[{}];" },
     { WEIR_TOOLS_HERMES, 0, "{\"name\": \"f\", \"arguments\": {}}",
       "C({\"name\": \"f\", \"arguments\": {}})" },
+    /* Qwen's coders */
+    { WEIR_TOOLS_HERMES, 0,
+      "I write.\n<tool_call>\n<function=write>\n<parameter=path>\n12\n</parameter>\n<parameter=text>\na "
+      "\"b\"\n\n  <c> "
+      "</para\n\n</parameter>\n<parameter=mode>\n420\n</parameter>\n</function>\n</tool_call>\nDone.",
+      "C(I write.)write[{\"path\": \"12\", \"text\": \"a \\\"b\\\"\\n\\n  <c> </para\\n\", \"mode\": "
+      "420}];C(Done.)" },
+    { WEIR_TOOLS_HERMES, 0,
+      "<tool_call><function=write><parameter=mode>yes\n\"</parameter><parameter=force>True</"
+      "parameter><parameter=tags> "
+      "[\"x\", 1] "
+      "</parameter><parameter=maybe>null</parameter><parameter=kind>1</parameter></function></tool_call>",
+      "write[{\"mode\": \"yes\\n\\\"\", \"force\": true, \"tags\": [\"x\", 1], \"maybe\": \"null\", "
+      "\"kind\": \"1\"}];" },
+    { WEIR_TOOLS_HERMES, 0,
+      "<tool_call>\n<function=other>\n<parameter=n>\n-1.5e3\n</parameter>\n<parameter=q\"r>\n01\n</"
+      "parameter>\n<parameter=e>"
+      "\n\n</parameter>\n</function>\n<function=none>\n</function>\n</tool_call>",
+      "other[{\"n\": -1.5e3, \"q\\\"r\": \"01\", \"e\": \"\"}];none[{}];" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>\n<function=write>\n<parameter=path>\ncut \xc3\xbc off\n</para",
+      "write[{\"path\": \"cut \xc3\xbc off\\n</para\"}];" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>\n<function=write>\n<parameter=mode>\n42", "write[{\"mode\": 42}];" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>\n<function=write>\nstray</tool_call>",
+      "write[{}];C(stray</tool_call>)" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>\n<function=", "C(<tool_call>\n<function=)" },
+    { WEIR_TOOLS_HERMES, 0, "<tool_call>\n<function=>x", "C(<tool_call>\n<function=>x)" },
+    { WEIR_TOOLS_HERMES, 0, "See <function=f></function>", "C(See <function=f></function>)" },
     /* Llama 3 */
     { WEIR_TOOLS_LLAMA3, 0, "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Bern\"}}",
       "get_weather[{\"city\": \"Bern\"}];" },
@@ -192,8 +227,11 @@ static void test_answers(void **state)
     weir_buf_init(&got, 0);
     for (int i = 0; i < N_ANSWERS; i++)
         for (uint32_t cut = 0; cut < 40; cut++) {
-            const struct weir_output_format format = { answers[i].tools, answers[i].thinks > 0,
-                                                       answers[i].thinks == 2 };
+            const struct weir_output_format format = { .tools = answers[i].tools,
+                                                       .thinks = answers[i].thinks > 0,
+                                                       .in_reasoning = answers[i].thinks == 2,
+                                                       .described = described,
+                                                       .n_described = 1 };
             weir_buf_clear(&got);
             feed(&format, weir_str(answers[i].text), cut, &got);
             const char *text = weir_buf_cstr(&got);
@@ -322,8 +360,9 @@ static void test_guessing(void **state)
 
 static void test_special_markers(void **state)
 {
-    const struct weir_output_format llama = { .tools = WEIR_TOOLS_LLAMA3 },
-                                    r1 = { WEIR_TOOLS_DEEPSEEK, true, true };
+    const struct weir_output_format llama = { .tools = WEIR_TOOLS_LLAMA3 }, r1 = {
+        .tools = WEIR_TOOLS_DEEPSEEK, .thinks = true, .in_reasoning = true
+    };
 
     (void)state;
     assert_true(weir_output_wants_special(&llama, WEIR_STR("<|python_tag|>")));
@@ -345,7 +384,7 @@ static void test_no_memory(void **state)
 
     (void)state;
     for (long n = 0; err != WEIR_OK; n++) {
-        const struct weir_output_format format = { WEIR_TOOLS_HERMES, true, false };
+        const struct weir_output_format format = { .tools = WEIR_TOOLS_HERMES, .thinks = true };
         struct weir_output_parser *p = NULL;
         weir_test_alloc_budget(n);
         err = weir_output_parser_open(&format, ignore, NULL, &p);
