@@ -1,4 +1,4 @@
-/* template.c - compiling, rendering and finding a chat template.
+/* template.c - compiling and rendering a chat template.
  *
  * A compiled template is only read; a rendering owns its values and its scopes and frees them whole.
  *   [C1] A rendering ends: TMPL_STEPS_MAX steps (more for long messages), TMPL_DEPTH_MAX levels,
@@ -7,9 +7,7 @@
 
 #include <string.h>
 
-#include "base/json.h"
 #include "base/mem.h"
-#include "replica/text/text_int.h"
 
 weir_err weir_template_compile(struct weir_str source, struct weir_template **ret, struct weir_why *why)
 {
@@ -161,81 +159,4 @@ weir_err weir_template_render_spans(const struct weir_template *t, const struct 
                                     struct weir_span **ret_spans, size_t *ret_n_spans, struct weir_why *why)
 {
     return render(t, args, out, arena, ret_spans, ret_n_spans, why);
-}
-
-/* ---- finding it ---- */
-
-/* "chat_template": "..." or [{"name": "default", "template": "..."}, ...] */
-static bool read_named(struct weir_json *j, struct weir_str *ret)
-{
-    struct weir_str key, name = { 0 }, text = { 0 };
-
-    if (weir_json_peek(j) == WEIR_JSON_STRING)
-        return weir_json_string(j, ret);
-    if (!weir_json_array(j))
-        return false;
-    while (weir_json_next(j)) {
-        if (!weir_json_object(j))
-            return false;
-        while (weir_json_key(j, &key)) {
-            if (weir_str_eq(key, "name"))
-                weir_json_string(j, &name);
-            else if (weir_str_eq(key, "template"))
-                weir_json_string(j, &text);
-            else
-                weir_json_skip(j);
-        }
-        if (weir_json_ok(j) && weir_str_eq(name, "default"))
-            *ret = text;
-    }
-    return weir_json_ok(j);
-}
-
-static weir_err read_config(const struct weir_buf *config, struct weir_buf *out, struct weir_why *why)
-{
-    struct weir_arena arena;
-    struct weir_json j;
-    struct weir_str key, text = { 0 };
-
-    weir_arena_init(&arena, /* limit_bytes= */ 0); /* the file's size bounds it */
-    weir_json_init(&j, weir_buf_ptr(config), weir_buf_len(config), &arena);
-    if (weir_json_object(&j)) {
-        while (weir_json_key(&j, &key)) {
-            if (weir_str_eq(key, "chat_template") && weir_json_peek(&j) != WEIR_JSON_NULL)
-                read_named(&j, &text);
-            else
-                weir_json_skip(&j);
-        }
-    }
-    weir_err err = weir_json_end(&j, NULL);
-    if (err != WEIR_OK)
-        err =
-            weir_fail(why, err == WEIR_INVALID ? WEIR_CORRUPT : err, "tokenizer_config.json: %s", j.why.text);
-    else if (!text.ptr)
-        err = weir_fail(why, WEIR_NOTFOUND, "tokenizer_config.json has no chat_template");
-    else
-        weir_buf_add(out, text.ptr, text.len);
-    weir_arena_release(&arena);
-    return err == WEIR_OK && out->failed ? weir_fail(why, WEIR_NOMEM, "no memory for the template") : err;
-}
-
-weir_err weir_template_load(const char *dir, struct weir_buf *out, struct weir_why *why)
-{
-    struct weir_buf file;
-    weir_err err;
-
-    weir_buf_init(&file, TMPL_SOURCE_BYTES_MAX);
-    err = text_file_read(dir, "chat_template.jinja", &file, why); /* the newer place */
-    if (err == WEIR_OK) {
-        weir_buf_add(out, weir_buf_ptr(&file), weir_buf_len(&file));
-        if (out->failed)
-            err = weir_fail(why, WEIR_NOMEM, "no memory for the template");
-    } else if (err == WEIR_NOTFOUND) {
-        file.limit = 16 * TMPL_SOURCE_BYTES_MAX;
-        err = text_file_read(dir, "tokenizer_config.json", &file, why);
-        if (err == WEIR_OK)
-            err = read_config(&file, out, why);
-    }
-    weir_buf_release(&file);
-    return err;
 }

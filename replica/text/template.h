@@ -46,7 +46,8 @@ WEIR_MUST_CHECK weir_err weir_template_render_spans(const struct weir_template *
                                                     struct weir_span **ret_spans, size_t *ret_n_spans,
                                                     struct weir_why *why);
 /* The chat_template of <dir>: tokenizer_config.json or chat_template.jinja; WEIR_NOTFOUND when it has none.
- * The text is written to `out`. */
+ * The text is written to `out`. Where the model has another one for talks with tools ("tool_use"), it is a template
+ * that chooses by whether `tools` is given. */
 WEIR_MUST_CHECK weir_err weir_template_load(const char *dir, struct weir_buf *out, struct weir_why *why);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -384,6 +385,56 @@ static void write_file(const char *dir, const char *name, const char *text)
     fclose(file);
 }
 
+/* The two templates of a model: white space at their ends is theirs, the last line's end is not. */
+static void test_load_with_tools(void **state)
+{
+    static const char with[] = "\n  with {{ tools|length }}\n  \n",
+                      without[] = "\n{%- set x = 1 %}\n none {{ x }}  \n";
+    static const char *const texts[] = { "\n  with 2\n  ", " none 1  " };
+    char dir[] = "/tmp/weir-template-XXXXXX", command[64], path[128];
+    struct weir_buf json;
+    struct weir_jw w;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    weir_buf_init(&json, 0);
+    weir_jw_init(&w, &json);
+    weir_jw_raw(&w, WEIR_STR("{\"chat_template\":[{\"name\":\"tool_use\",\"template\":"));
+    weir_jw_init(&w, &json);
+    weir_jw_cstr(&w, with);
+    weir_buf_adds(&json, "},{\"name\":\"default\",\"template\":");
+    weir_jw_init(&w, &json);
+    weir_jw_cstr(&w, without);
+    weir_buf_adds(&json, "}]}");
+    write_file(dir, "tokenizer_config.json", weir_buf_cstr(&json));
+    for (int i = 0; i < 4; i++) {
+        struct weir_template *t = NULL;
+        struct weir_template_args args = { .variables = i % 2 ? WEIR_STR("{\"tools\":null}")
+                                                              : WEIR_STR("{\"tools\":[{},{}]}") };
+        struct weir_buf source, out;
+        weir_buf_init(&source, 0);
+        weir_buf_init(&out, 0);
+        if (i == 2) { /* the same in files */
+            snprintf(path, sizeof path, "%s/additional_chat_templates", dir);
+            assert_int_equal(mkdir(path, 0700), 0);
+            write_file(dir, "chat_template.jinja", without);
+            write_file(dir, "additional_chat_templates/tool_use.jinja", with);
+        }
+        assert_int_equal(weir_template_load(dir, &source, NULL), WEIR_OK);
+        assert_int_equal(weir_template_compile(
+                             (struct weir_str){ weir_buf_ptr(&source), weir_buf_len(&source) }, &t, NULL),
+                         WEIR_OK);
+        assert_int_equal(weir_template_render(t, &args, &out, NULL), WEIR_OK);
+        assert_string_equal(weir_buf_cstr(&out), texts[i % 2]);
+        weir_template_close(t);
+        weir_buf_release(&source);
+        weir_buf_release(&out);
+    }
+    weir_buf_release(&json);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 static void test_load(void **state)
 {
     char dir[] = "/tmp/weir-template-XXXXXX", command[64];
@@ -493,6 +544,7 @@ int main(void)
         cmocka_unit_test(test_deep_sources),    cmocka_unit_test(test_errors_name_the_place),
         cmocka_unit_test(test_bad_bytes),       cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_spans),           cmocka_unit_test(test_load),
+        cmocka_unit_test(test_load_with_tools),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
