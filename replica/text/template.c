@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 weir_err weir_template_compile(struct weir_str source, struct weir_template **ret, struct weir_why *why)
 {
