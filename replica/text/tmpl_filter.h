@@ -1,4 +1,4 @@
-/* tmpl_filter.h - what the two files of filters share. Private to replica/text. */
+/* tmpl_filter.h - what the files of filters share. Private to replica/text. */
 #ifndef WEIR_REPLICA_TEXT_TMPL_FILTER_H
 #define WEIR_REPLICA_TEXT_TMPL_FILTER_H
 
@@ -14,6 +14,17 @@ static inline bool given(struct tmpl_value arg)
     return arg.kind != TMPL_UNSET && arg.kind != TMPL_NONE;
 }
 
-extern const struct tmpl_filter tmpl_text_filters[]; /* the last has no name */
+static inline struct tmpl_value generator(struct tmpl_value list)
+{
+    list.kind = TMPL_GENERATOR;
+    return list;
+}
+
+/* The item's attribute, when one is asked for. */
+bool tmpl_attribute_of(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value path,
+                       struct tmpl_value *ret);
+
+/* The last has no name. */
+extern const struct tmpl_filter tmpl_list_filters[], tmpl_text_filters[];
 
 #endif

@@ -1,7 +1,7 @@
 /* tmpl_int.h - the template engine's parts. Private to replica/text.
  *
  * source -> tokens (tmpl_lex.c) -> tree (tmpl_parse.c, tmpl_expr.c) -> run (tmpl_run.c, tmpl_eval.c) with
- * values (tmpl_value.c), their text (tmpl_print.c), filters, tests and methods. The tree lives in the
+ * values (tmpl_value.c, tmpl_list.c, tmpl_item.c), their text (tmpl_print.c, tmpl_json.c), filters, tests and methods. The tree lives in the
  * template's arena and is only read; a run's values live in the run's arena. Strings are UTF-8, borrowed from
  * whichever of them they come from. */
 #ifndef WEIR_REPLICA_TEXT_TMPL_INT_H
@@ -309,7 +309,7 @@ bool tmpl_percent(struct tmpl_run *run, struct weir_str format, struct tmpl_valu
 bool tmpl_str_format(struct tmpl_run *run, struct weir_str format, const struct tmpl_args *args,
                      struct tmpl_value *ret);
 
-/* ---- values: making, comparing, taking apart (tmpl_value.c) ---- */
+/* ---- values: making, comparing (tmpl_value.c) ---- */
 
 struct tmpl_value tmpl_undef(struct weir_str name);
 struct tmpl_value tmpl_none(void);
@@ -318,8 +318,17 @@ struct tmpl_value tmpl_int(int64_t i);
 struct tmpl_value tmpl_float(double f);
 struct tmpl_value tmpl_str(struct weir_str s);
 bool tmpl_is(struct tmpl_value v, enum tmpl_kind kind);
-const char *tmpl_type_name(struct tmpl_value v); /* as Python calls it */
+const char *tmpl_type_name(struct tmpl_value v);    /* as Python calls it */
+bool tmpl_number(struct tmpl_value v, double *ret); /* int, float or bool */
 bool tmpl_truth(struct tmpl_value v);
+bool tmpl_equal(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b); /* false once failed */
+/* Less, equal, greater as -1, 0, 1; fails when the two can't be ordered. */
+bool tmpl_order(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b, int *ret);
+bool tmpl_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value in, bool *ret);
+bool tmpl_length(struct tmpl_run *run, struct tmpl_value v, size_t *ret);
+
+/* ---- lists and dicts (tmpl_list.c) ---- */
+
 bool tmpl_new_list(struct tmpl_run *run, enum tmpl_kind kind, struct tmpl_value *ret);
 bool tmpl_push(struct tmpl_run *run, struct tmpl_list *list, struct tmpl_value v);
 bool tmpl_new_dict(struct tmpl_run *run, enum tmpl_kind kind, struct tmpl_value *ret);
@@ -327,23 +336,26 @@ bool tmpl_dict_set(struct tmpl_run *run, struct tmpl_dict *dict, struct tmpl_val
                    struct tmpl_value value);
 const struct tmpl_value *tmpl_dict_get(struct tmpl_run *run, const struct tmpl_dict *dict,
                                        struct tmpl_value key); /* or NULL */
-bool tmpl_pairs(struct tmpl_run *run, const struct tmpl_dict *dict,
-                struct tmpl_value *ret);                                         /* [(key, value), ...] */
-bool tmpl_equal(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b); /* false once failed */
-/* Less, equal, greater as -1, 0, 1; fails when the two can't be ordered. */
-bool tmpl_order(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b, int *ret);
-bool tmpl_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value in, bool *ret);
-bool tmpl_length(struct tmpl_run *run, struct tmpl_value v, size_t *ret);
+/* [(key, value), ...] */
+bool tmpl_pairs(struct tmpl_run *run, const struct tmpl_dict *dict, struct tmpl_value *ret);
 /* What a loop over `v` sees; fails when it can't be looped over. Not to be changed. A generator is empty from then on. */
 bool tmpl_items(struct tmpl_run *run, struct tmpl_value v, const struct tmpl_list **ret);
+
+/* ---- parts of a value (tmpl_item.c) ---- */
+
 bool tmpl_get_attr(struct tmpl_run *run, struct tmpl_value of, struct weir_str name, struct tmpl_value *ret);
 bool tmpl_get_item(struct tmpl_run *run, struct tmpl_value of, struct tmpl_value key, struct tmpl_value *ret);
 bool tmpl_get_path(struct tmpl_run *run, struct tmpl_value of, struct tmpl_value path,
-                   struct tmpl_value *ret);
+                   struct tmpl_value *ret); /* "a.b.0", as filters take it */
 bool tmpl_slice(struct tmpl_run *run, struct tmpl_value of, const struct tmpl_value bounds[3],
                 struct tmpl_value *ret);
-bool tmpl_number(struct tmpl_value v, double *ret); /* int, float or bool */
+
+/* ---- JSON (tmpl_json.c) ---- */
+
 bool tmpl_from_json(struct tmpl_run *run, struct weir_str json, struct tmpl_value *ret);
+/* opts: ensure_ascii, indent, separators, sort_keys. */
+bool tmpl_json(struct tmpl_run *run, struct tmpl_value v, const struct tmpl_value opts[4],
+               struct tmpl_value *ret);
 
 /* ---- what was given (tmpl_given.c) ---- */
 
@@ -366,8 +378,6 @@ bool tmpl_to_str(struct tmpl_run *run, struct tmpl_value v,
 /* A capture's content as a string in the arena; releases the buffer either way. */
 bool tmpl_take(struct tmpl_run *run, struct weir_buf *buf, struct tmpl_value *ret);
 void tmpl_float_text(double f, char ret[32]); /* as repr() */
-bool tmpl_json(struct tmpl_run *run, struct tmpl_value v, const struct tmpl_value opts[4],
-               struct tmpl_value *ret);
 
 /* ---- strings (tmpl_string.c) ---- */
 
