@@ -91,6 +91,8 @@ static size_t take_body(struct answer *a, const char *data, size_t len)
     size_t n = len < a->left ? len : (size_t)a->left;
 
     count_events(a, data, n);
+    if (a->body)
+        weir_buf_add(a->body, data, n);
     a->left -= n;
     if (a->left == 0 && a->part == PART_CHUNK)
         a->part = PART_CHUNK_END;

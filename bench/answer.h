@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
+
 #define ANSWER_HEAD_MAX 8192
 
 enum answer_state {
@@ -30,6 +32,7 @@ struct answer {
     uint64_t n_events;
     size_t n_head;
     char head[ANSWER_HEAD_MAX]; /* terminated once the body begins */
+    struct weir_buf *body;      /* the caller's: where the body goes, without chunks; NULL: nowhere */
 };
 
 void answer_begin(struct answer *a);

@@ -6,6 +6,7 @@
 #define WEIR_BENCH_LOAD_H
 
 #include <stdbool.h>
+#include <sys/socket.h>
 
 #include "base/err.h"
 #include "bench/hist.h"
@@ -37,6 +38,12 @@ WEIR_MUST_CHECK weir_err rest_run(const struct load_opts *opts, struct load_resu
                                   struct weir_why *why);
 WEIR_MUST_CHECK weir_err grpc_run(const struct load_opts *opts, struct load_result *ret,
                                   struct weir_why *why);
+
+/* A blocking connection that sends at once; -1 when there is none, and errno says why. */
+int load_connect(const struct sockaddr_storage *addr, socklen_t len);
+/* "host:port". WEIR_INVALID: it is not, or does not resolve. */
+WEIR_MUST_CHECK weir_err load_resolve(const char *target, struct sockaddr_storage *ret, socklen_t *ret_len,
+                                      struct weir_why *why);
 
 void load_fault(struct load_result *result, const char *what); /* counts an error, keeps the first */
 /* n bytes of a prompt, the same for all; not terminated. */

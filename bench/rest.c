@@ -4,11 +4,8 @@
  * of the kernel: the loop's own are good to a millisecond, which is more than what is measured. */
 #include "bench/load.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,14 +97,10 @@ static void conn_run(struct weir_watch *watch, uint32_t events);
 
 static bool conn_open(struct conn *c)
 {
-    int one = 1, fd = socket(c->run->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = load_connect(&c->run->addr, c->run->addr_len);
 
-    if (fd < 0 || connect(fd, (struct sockaddr *)&c->run->addr, c->run->addr_len) != 0) {
-        if (fd >= 0)
-            close(fd);
+    if (fd < 0)
         return false;
-    }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     c->watch = (struct weir_watch){ fd, conn_run };
     if (weir_loop_watch(c->run->loop, &c->watch, EPOLLIN | EPOLLOUT | EPOLLET, NULL) != WEIR_OK) {
@@ -290,26 +283,6 @@ static void on_end(struct weir_timer *timer)
         weir_loop_stop(run->loop);
 }
 
-static weir_err resolve(struct run *run, struct weir_why *why)
-{
-    char host[256];
-    const char *colon = strrchr(run->opts->target, ':');
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
-
-    if (!colon || (size_t)(colon - run->opts->target) >= sizeof host)
-        return weir_fail_param(why, "target", WEIR_INVALID, "target: `%s` is not host:port",
-                               run->opts->target);
-    memcpy(host, run->opts->target, (size_t)(colon - run->opts->target));
-    host[colon - run->opts->target] = '\0';
-    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        return weir_fail_param(why, "target", WEIR_INVALID, "target: `%s` does not resolve",
-                               run->opts->target);
-    memcpy(&run->addr, found->ai_addr, found->ai_addrlen);
-    run->addr_len = found->ai_addrlen;
-    freeaddrinfo(found);
-    return WEIR_OK;
-}
-
 static weir_err open_conns(struct run *run, struct weir_why *why)
 {
     run->conns = weir_calloc(run->opts->n_connections, sizeof *run->conns);
@@ -376,7 +349,7 @@ weir_err rest_run(const struct load_opts *opts, struct load_result *ret, struct 
 
     memset(ret, 0, sizeof *ret);
     ret->seconds = opts->seconds;
-    weir_err err = resolve(&run, why);
+    weir_err err = load_resolve(opts->target, &run.addr, &run.addr_len, why);
     if (err == WEIR_OK)
         err = weir_loop_open(0, &run.loop, why);
     if (err == WEIR_OK)
