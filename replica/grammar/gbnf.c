@@ -73,20 +73,12 @@ static uint32_t rule_of(struct gbnf *g, struct weir_str name)
 
 /* ---- characters ---- */
 
-static int hex_digit(int c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 static bool read_hex(struct gbnf *g, int n_digits, uint32_t *ret)
 {
     uint32_t c = 0;
 
     for (; n_digits > 0; n_digits--, g->at++) {
-        int digit = hex_digit(peek(g));
+        int digit = gram_hex_digit(peek(g));
         if (digit < 0)
             return fail(g, WEIR_INVALID, "a hexadecimal digit is missing");
         c = 16 * c + (uint32_t)digit;

@@ -95,6 +95,15 @@ struct gram_build {
     struct weir_why *why;
 };
 
+/* Its value, or -1; c may be -1, the end of a text. */
+static inline int gram_hex_digit(int c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
 /* Each returns NULL once the build has failed, and takes NULL parts then. */
 void *gram_fail(struct gram_build *b, weir_err err, const char *fmt, ...) WEIR_PRINTF(3, 4); /* NULL */
 bool gram_work(struct gram_build *b, uint32_t i_rule,

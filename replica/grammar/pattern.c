@@ -95,11 +95,8 @@ static bool read_hex(struct pattern *p, int n, uint32_t *ret)
 {
     *ret = 0;
     for (; n > 0; n--, p->at++) {
-        int c = peek(p);
-        int digit = c >= '0' && c <= '9'                 ? c - '0'
-                    : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-                                                         : -1;
-        if (c == -1 || digit < 0)
+        int digit = gram_hex_digit(peek(p));
+        if (digit < 0)
             return fail(p, WEIR_INVALID, "a hexadecimal digit is missing");
         *ret = 16 * *ret + (uint32_t)digit;
     }

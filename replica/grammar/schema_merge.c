@@ -107,13 +107,12 @@ static struct weir_str pointer_step(struct gram_build *b, struct weir_str raw)
     size_t n = 0;
 
     for (size_t i = 0; text && i < raw.len; i++) {
-        char hex[3] = { 0 };
+        int high = i + 2 < raw.len ? gram_hex_digit(raw.ptr[i + 1]) : -1;
+        int low = i + 2 < raw.len ? gram_hex_digit(raw.ptr[i + 2]) : -1;
         if (raw.ptr[i] == '~' && i + 1 < raw.len && (raw.ptr[i + 1] == '0' || raw.ptr[i + 1] == '1')) {
             text[n++] = raw.ptr[++i] == '0' ? '~' : '/';
-        } else if (raw.ptr[i] == '%' && i + 2 < raw.len &&
-                   strspn(raw.ptr + i + 1, "0123456789abcdefABCDEF") >= 2) {
-            memcpy(hex, raw.ptr + i + 1, 2);
-            text[n++] = (char)strtoul(hex, NULL, 16);
+        } else if (raw.ptr[i] == '%' && high >= 0 && low >= 0) {
+            text[n++] = (char)(16 * high + low);
             i += 2;
         } else {
             text[n++] = raw.ptr[i];

@@ -62,29 +62,6 @@ static bool eval_name(struct tmpl_run *run, uint32_t name, const struct tmpl_sco
 
 /* ---- comparisons ---- */
 
-static bool compare(struct tmpl_run *run, enum tmpl_op op, struct tmpl_value a, struct tmpl_value b,
-                    bool *ret)
-{
-    int order = 0;
-
-    if (op == TMPL_OP_EQ || op == TMPL_OP_NE) {
-        *ret = tmpl_equal(run, a, b) == (op == TMPL_OP_EQ);
-        return run->err == WEIR_OK;
-    }
-    if (op == TMPL_OP_IN || op == TMPL_OP_NOT_IN) {
-        bool ok = tmpl_contains(run, a, b, ret);
-        *ret = *ret == (op == TMPL_OP_IN);
-        return ok;
-    }
-    if (!tmpl_order(run, a, b, &order))
-        return false;
-    *ret = op == TMPL_OP_LT   ? order < 0
-           : op == TMPL_OP_LE ? order <= 0
-           : op == TMPL_OP_GT ? order > 0
-                              : order >= 0;
-    return true;
-}
-
 /* a < b < c: each neighbour pair must hold; evaluation stops at the first that does not. */
 static bool eval_compare(struct tmpl_run *run, const struct tmpl_node *node, struct tmpl_scope *scope,
                          struct tmpl_value *ret)
@@ -95,7 +72,7 @@ static bool eval_compare(struct tmpl_run *run, const struct tmpl_node *node, str
     if (!tmpl_eval(run, node->a, scope, &left))
         return false;
     for (const struct tmpl_node *op = node->b; op && holds; op = op->next) {
-        if (!tmpl_eval(run, op->a, scope, &right) || !compare(run, op->op, left, right, &holds))
+        if (!tmpl_eval(run, op->a, scope, &right) || !tmpl_compare(run, op->op, left, right, &holds))
             return false;
         left = right;
     }

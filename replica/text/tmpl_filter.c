@@ -12,7 +12,7 @@
 bool tmpl_arg_int(struct tmpl_run *run, struct tmpl_value arg, int64_t init, int64_t *ret)
 {
     *ret = init;
-    if (arg.kind == TMPL_UNSET || arg.kind == TMPL_NONE)
+    if (!tmpl_arg_given(arg))
         return true;
     if (arg.kind == TMPL_BOOL)
         arg = tmpl_int(arg.b);
@@ -79,7 +79,7 @@ FILTER(f_int)
     double f;
 
     UNUSED_ARGS;
-    *ret = given(argv[0]) ? argv[0] : tmpl_int(0);
+    *ret = tmpl_arg_given(argv[0]) ? argv[0] : tmpl_int(0);
     if (in.kind == TMPL_UNDEF)
         return tmpl_fail(run, WEIR_INVALID, "int: \"%.*s\" is undefined", TEXT_SHORT(in.str));
     if (!tmpl_arg_int(run, argv[1], 10, &base))
@@ -99,7 +99,7 @@ FILTER(f_float)
     double f;
 
     UNUSED_ARGS;
-    *ret = given(argv[0]) ? argv[0] : tmpl_float(0);
+    *ret = tmpl_arg_given(argv[0]) ? argv[0] : tmpl_float(0);
     if (in.kind == TMPL_UNDEF)
         return tmpl_fail(run, WEIR_INVALID, "float: \"%.*s\" is undefined", TEXT_SHORT(in.str));
     if (tmpl_number(in, &f) || (in.kind == TMPL_STR && parse_float(in.str, &f)))

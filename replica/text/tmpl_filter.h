@@ -9,11 +9,6 @@
                    const struct tmpl_args *args, struct tmpl_value *ret)
 #define UNUSED_ARGS ((void)run, (void)argv, (void)args)
 
-static inline bool given(struct tmpl_value arg)
-{
-    return arg.kind != TMPL_UNSET && arg.kind != TMPL_NONE;
-}
-
 static inline struct tmpl_value generator(struct tmpl_value list)
 {
     list.kind = TMPL_GENERATOR;

@@ -10,7 +10,7 @@ bool tmpl_attribute_of(struct tmpl_run *run, struct tmpl_value item, struct tmpl
                        struct tmpl_value *ret)
 {
     *ret = item;
-    return !given(path) || tmpl_get_path(run, item, path, ret);
+    return !tmpl_arg_given(path) || tmpl_get_path(run, item, path, ret);
 }
 
 FILTER(f_length)
@@ -97,7 +97,7 @@ FILTER(f_join)
     struct tmpl_value list, value;
 
     UNUSED_ARGS;
-    if ((given(argv[0]) && !tmpl_to_str(run, argv[0], &with)) || !tmpl_items(run, in, &items) ||
+    if ((tmpl_arg_given(argv[0]) && !tmpl_to_str(run, argv[0], &with)) || !tmpl_items(run, in, &items) ||
         !tmpl_new_list(run, TMPL_LIST, &list))
         return false;
     for (size_t i = 0; i < items->n; i++)
@@ -109,7 +109,7 @@ FILTER(f_join)
 FILTER(f_sum)
 {
     const struct tmpl_list *items;
-    struct tmpl_value total = given(argv[1]) ? argv[1] : tmpl_int(0), value;
+    struct tmpl_value total = tmpl_arg_given(argv[1]) ? argv[1] : tmpl_int(0), value;
 
     UNUSED_ARGS;
     if (!tmpl_items(run, in, &items))
@@ -320,7 +320,7 @@ FILTER(f_batch)
         if (!tmpl_push(run, row.list, items->at[i]))
             return false;
     }
-    while (given(argv[1]) && items->n > 0 && row.list->n < (size_t)n)
+    while (tmpl_arg_given(argv[1]) && items->n > 0 && row.list->n < (size_t)n)
         if (!tmpl_push(run, row.list, argv[1]))
             return false;
     *ret = generator(list);
@@ -348,7 +348,7 @@ FILTER(f_slice)
         for (size_t end = at + items->n / (uint64_t)n + longer; at < end; at++)
             if (!tmpl_push(run, part.list, items->at[at]))
                 return false;
-        if (!longer && given(argv[1]) && !tmpl_push(run, part.list, argv[1]))
+        if (!longer && tmpl_arg_given(argv[1]) && !tmpl_push(run, part.list, argv[1]))
             return false;
     }
     *ret = generator(list);

@@ -44,11 +44,11 @@ FILTER(f_trim)
     struct weir_str s, chars = { 0 };
 
     UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s) || (given(argv[0]) && !tmpl_to_str(run, argv[0], &chars)))
+    if (!tmpl_to_str(run, in, &s) || (tmpl_arg_given(argv[0]) && !tmpl_to_str(run, argv[0], &chars)))
         return false;
     if (!tmpl_tick(run, s.len * (chars.len + 1)))
         return false;
-    *ret = tmpl_str(tmpl_strip(s, given(argv[0]) ? &chars : NULL, true, true));
+    *ret = tmpl_str(tmpl_strip(s, tmpl_arg_given(argv[0]) ? &chars : NULL, true, true));
     return true;
 }
 
@@ -96,7 +96,7 @@ FILTER(f_replace)
     int64_t n_max;
 
     UNUSED_ARGS;
-    if (!given(argv[0]) || !given(argv[1]))
+    if (!tmpl_arg_given(argv[0]) || !tmpl_arg_given(argv[1]))
         return tmpl_fail(run, WEIR_INVALID, "replace: it takes (old,new,count)");
     return tmpl_to_str(run, in, &s) && tmpl_to_str(run, argv[0], &old) && tmpl_to_str(run, argv[1], &with) &&
            tmpl_arg_int(run, argv[2], -1, &n_max) && tmpl_replace(run, s, old, with, n_max, ret);
@@ -219,7 +219,8 @@ FILTER(f_truncate)
 
     UNUSED_ARGS;
     if (!tmpl_length(run, in, &n) || !tmpl_arg_int(run, argv[0], 255, &length) ||
-        !tmpl_arg_int(run, argv[3], 5, &leeway) || (given(argv[2]) && !tmpl_to_str(run, argv[2], &end)))
+        !tmpl_arg_int(run, argv[3], 5, &leeway) ||
+        (tmpl_arg_given(argv[2]) && !tmpl_to_str(run, argv[2], &end)))
         return false;
     n_end = tmpl_chars(end);
     if (leeway < 0 || length < (int64_t)n_end)

@@ -325,6 +325,8 @@ bool tmpl_equal(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b);
 /* Less, equal, greater as -1, 0, 1; fails when the two can't be ordered. */
 bool tmpl_order(struct tmpl_run *run, struct tmpl_value a, struct tmpl_value b, int *ret);
 bool tmpl_contains(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value in, bool *ret);
+/* a < b and the like; op: from TMPL_OP_EQ on. */
+bool tmpl_compare(struct tmpl_run *run, enum tmpl_op op, struct tmpl_value a, struct tmpl_value b, bool *ret);
 bool tmpl_length(struct tmpl_run *run, struct tmpl_value v, size_t *ret);
 
 /* ---- lists and dicts (tmpl_list.c) ---- */
@@ -436,5 +438,9 @@ bool tmpl_run_test(struct tmpl_run *run, const struct tmpl_test *test, struct tm
 /* Arguments as numbers and strings, with what stands for one that was not given. */
 bool tmpl_arg_int(struct tmpl_run *run, struct tmpl_value arg, int64_t init, int64_t *ret);
 bool tmpl_arg_bool(struct tmpl_value arg, bool init);
+static inline bool tmpl_arg_given(struct tmpl_value arg)
+{
+    return arg.kind != TMPL_UNSET && arg.kind != TMPL_NONE;
+}
 
 #endif

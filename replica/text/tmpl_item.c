@@ -147,7 +147,7 @@ bool tmpl_get_path(struct tmpl_run *run, struct tmpl_value of, struct tmpl_value
 static bool bound_of(struct tmpl_run *run, struct tmpl_value v, int64_t init, int64_t n, int64_t low,
                      int64_t high, int64_t *ret)
 {
-    if (v.kind == TMPL_NONE || v.kind == TMPL_UNSET) {
+    if (!tmpl_arg_given(v)) {
         *ret = init;
         return true;
     }

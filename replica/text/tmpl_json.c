@@ -263,7 +263,7 @@ static bool json_separators(struct json_style *st, struct tmpl_value v)
 {
     st->item = st->indent.ptr ? WEIR_STR(",") : WEIR_STR(", ");
     st->key = WEIR_STR(": ");
-    if (v.kind == TMPL_UNSET || v.kind == TMPL_NONE)
+    if (!tmpl_arg_given(v))
         return true;
     if ((v.kind != TMPL_TUPLE && v.kind != TMPL_LIST) || v.list->n != 2 || v.list->at[0].kind != TMPL_STR ||
         v.list->at[1].kind != TMPL_STR)

@@ -13,19 +13,15 @@ static bool want_str(struct tmpl_run *run, struct tmpl_value arg, struct weir_st
     return true;
 }
 
-static bool given(struct tmpl_value arg)
-{
-    return arg.kind != TMPL_UNSET && arg.kind != TMPL_NONE;
-}
-
 static bool strip_method(struct tmpl_run *run, struct tmpl_value self, struct tmpl_value chars, bool left,
                          bool right, struct tmpl_value *ret)
 {
     struct weir_str set = { 0 };
 
-    if ((given(chars) && !want_str(run, chars, &set)) || !tmpl_tick(run, self.str.len * (set.len + 1)))
+    if ((tmpl_arg_given(chars) && !want_str(run, chars, &set)) ||
+        !tmpl_tick(run, self.str.len * (set.len + 1)))
         return false;
-    *ret = tmpl_str(tmpl_strip(self.str, given(chars) ? &set : NULL, left, right));
+    *ret = tmpl_str(tmpl_strip(self.str, tmpl_arg_given(chars) ? &set : NULL, left, right));
     return true;
 }
 
@@ -165,7 +161,7 @@ METHOD(s_split)
     if (!tmpl_arg_int(run, argv[1], -1, &n_max) || !tmpl_new_list(run, TMPL_LIST, ret) ||
         !tmpl_tick(run, self.str.len))
         return false;
-    if (!given(argv[0]))
+    if (!tmpl_arg_given(argv[0]))
         return split_spaces(run, self.str, n_max, ret->list);
     if (!want_str(run, argv[0], &by))
         return false;
@@ -194,7 +190,7 @@ METHOD(s_rsplit)
         return false;
     if (n_max < 0)
         return s_split(run, self, argv, args, ret);
-    if (!given(argv[0]))
+    if (!tmpl_arg_given(argv[0]))
         return tmpl_fail(run, WEIR_UNIMPLEMENTED, "rsplit: a count needs a separator");
     if (!want_str(run, argv[0], &by) || !tmpl_new_list(run, TMPL_LIST, &parts) ||
         !tmpl_tick(run, self.str.len))
@@ -384,7 +380,7 @@ static bool pad(struct tmpl_run *run, struct tmpl_value self, const struct tmpl_
     struct weir_buf out;
     int64_t width;
 
-    if (!tmpl_arg_int(run, argv[0], 0, &width) || (given(argv[1]) && !want_str(run, argv[1], &fill)))
+    if (!tmpl_arg_int(run, argv[0], 0, &width) || (tmpl_arg_given(argv[1]) && !want_str(run, argv[1], &fill)))
         return false;
     if (tmpl_chars(fill) != 1)
         return tmpl_fail(run, WEIR_INVALID, "the fill is not one character");

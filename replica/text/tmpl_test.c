@@ -33,56 +33,19 @@ TEST_KIND(t_iterable, in.kind == TMPL_STR || in.kind == TMPL_LIST || in.kind == 
                           in.kind == TMPL_GENERATOR)
 TEST_KIND(t_escaped, false)
 
-static bool compare(struct tmpl_run *run, enum tmpl_op op, struct tmpl_value a, struct tmpl_value b,
-                    bool *ret)
-{
-    int order;
+#define TEST_COMPARE(fn, op)                                                                                 \
+    TEST(fn)                                                                                                 \
+    {                                                                                                        \
+        return tmpl_compare(run, op, in, argv[0], ret);                                                      \
+    }
 
-    if (!tmpl_order(run, a, b, &order))
-        return false;
-    *ret = op == TMPL_OP_LT   ? order < 0
-           : op == TMPL_OP_LE ? order <= 0
-           : op == TMPL_OP_GT ? order > 0
-                              : order >= 0;
-    return true;
-}
-
-TEST(t_eq)
-{
-    *ret = tmpl_equal(run, in, argv[0]);
-    return run->err == WEIR_OK;
-}
-
-TEST(t_ne)
-{
-    *ret = !tmpl_equal(run, in, argv[0]);
-    return run->err == WEIR_OK;
-}
-
-TEST(t_lt)
-{
-    return compare(run, TMPL_OP_LT, in, argv[0], ret);
-}
-
-TEST(t_le)
-{
-    return compare(run, TMPL_OP_LE, in, argv[0], ret);
-}
-
-TEST(t_gt)
-{
-    return compare(run, TMPL_OP_GT, in, argv[0], ret);
-}
-
-TEST(t_ge)
-{
-    return compare(run, TMPL_OP_GE, in, argv[0], ret);
-}
-
-TEST(t_in)
-{
-    return tmpl_contains(run, in, argv[0], ret);
-}
+TEST_COMPARE(t_eq, TMPL_OP_EQ)
+TEST_COMPARE(t_ne, TMPL_OP_NE)
+TEST_COMPARE(t_lt, TMPL_OP_LT)
+TEST_COMPARE(t_le, TMPL_OP_LE)
+TEST_COMPARE(t_gt, TMPL_OP_GT)
+TEST_COMPARE(t_ge, TMPL_OP_GE)
+TEST_COMPARE(t_in, TMPL_OP_IN)
 
 /* The same object; small values are equal values. */
 TEST(t_sameas)

@@ -270,3 +270,25 @@ bool tmpl_length(struct tmpl_run *run, struct tmpl_value v, size_t *ret)
         return tmpl_fail(run, WEIR_INVALID, "a '%s' has no length", tmpl_type_name(v));
     }
 }
+
+bool tmpl_compare(struct tmpl_run *run, enum tmpl_op op, struct tmpl_value a, struct tmpl_value b, bool *ret)
+{
+    int order = 0;
+
+    if (op == TMPL_OP_EQ || op == TMPL_OP_NE) {
+        *ret = tmpl_equal(run, a, b) == (op == TMPL_OP_EQ);
+        return run->err == WEIR_OK;
+    }
+    if (op == TMPL_OP_IN || op == TMPL_OP_NOT_IN) {
+        bool ok = tmpl_contains(run, a, b, ret);
+        *ret = *ret == (op == TMPL_OP_IN);
+        return ok;
+    }
+    if (!tmpl_order(run, a, b, &order))
+        return false;
+    *ret = op == TMPL_OP_LT   ? order < 0
+           : op == TMPL_OP_LE ? order <= 0
+           : op == TMPL_OP_GT ? order > 0
+                              : order >= 0;
+    return true;
+}
