@@ -15,7 +15,7 @@
 #include "replica/engine/engine_int.h"
 #include "tests/unit/engine/run.h"
 
-enum { N_VOCAB = 61, N_CONTEXT = 128, LOG_MAX = 4096, PAGE_BYTES = 4096, N_PAGES = 6 };
+enum { N_VOCAB = 61, N_CONTEXT = 128, LOG_MAX = 4096, PAGE_BYTES = 4096, END = 7, N_PAGES = 6 };
 
 /* ---- the model and its back end ---- */
 static char dir[TINY_DIR_MAX];
@@ -313,6 +313,51 @@ static void test_who_draws_is_the_parameters_alone(void **state)
                                                                          : DRAW_HOST);
     }
     run_all(eng, r, N_KINDS);
+    land_and_close(eng);
+}
+
+/* An end token that wins as soon as it may comes right behind min_tokens, though the host knows one token less when it asks. */
+static void test_the_end_comes_no_later(void **state)
+{
+    static const struct weir_logit_bias wins = { END, 1000 };
+
+    (void)state;
+    for (uint32_t min = 0; min < 4; min++) {
+        struct weir_engine *eng = open_with((struct weir_engine_opts){ 0 });
+        struct run_request r;
+        run_request_init(&r, min, N_VOCAB, 10, 20);
+        set_kind(&r.params, GREEDY);
+        r.params.logit_bias = &wins;
+        r.params.n_logit_bias = 1;
+        r.params.min_tokens = min;
+        run_one(eng, &r);
+        assert_int_equal(r.choices[0].n, min + 1);
+        assert_int_equal(r.choices[0].finish, WEIR_FINISH_STOP);
+        land_and_close(eng);
+    }
+}
+
+/* [T2] More lists than one call takes, and than the back end has room for at once. */
+static void test_long_lists(void **state)
+{
+    enum { N = 8 };
+    struct weir_engine *eng = open_with((struct weir_engine_opts){ .n_slots = N });
+    struct run_request want[N], all[N];
+
+    (void)state;
+    for (uint32_t i = 0; i < N; i++) {
+        run_request_init(&want[i], i, N_VOCAB, 90, 5);
+        set_kind(&want[i].params, PENALTIES);
+        all[i] = want[i];
+        all[i].params.prompt = all[i].prompt;
+        struct weir_engine *other = open_with((struct weir_engine_opts){ 0 });
+        run_one(other, &want[i]);
+        land_and_close(other);
+        run_submit(eng, &all[i]);
+    }
+    run_all(eng, all, N);
+    for (uint32_t i = 0; i < N; i++)
+        compare(&want[i], &all[i]);
     land_and_close(eng);
 }
 
@@ -733,6 +778,8 @@ int main(void)
         cmocka_unit_test(test_same_tokens_ahead_and_not),
         cmocka_unit_test(test_same_tokens_as_the_host_draws),
         cmocka_unit_test(test_who_draws_is_the_parameters_alone),
+        cmocka_unit_test(test_the_end_comes_no_later),
+        cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_a_step_is_launched_ahead),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_end_token_in_flight),
