@@ -212,7 +212,7 @@ static bool step_bytes(struct dfa_run *r, uint32_t i_set, uint32_t lo, uint32_t 
             if (r->nfa->edges[e].kind == GRAM_BYTE && r->nfa->edges[e].lo <= lo && r->nfa->edges[e].hi >= hi)
                 n_edges += set_add(r, r->nfa->edges[e].to);
     }
-    if (!gram_work(r->b, r->i_rule, n_edges))
+    if (!gram_work(r->b, r->b->rules[r->i_rule].name, n_edges))
         return false;
     if (r->n_found == 0)
         return true;
@@ -259,7 +259,7 @@ static bool all_calls(struct dfa_run *r, uint32_t i_set, uint32_t base, struct g
                     rule = r->nfa->edges[e].rule;
         if (rule == UINT32_MAX)
             return true;
-        if (!gram_work(r->b, r->i_rule, n_edges))
+        if (!gram_work(r->b, r->b->rules[r->i_rule].name, n_edges))
             return false;
         set_begin(r);
         for (uint32_t i = 0; i < r->sets[i_set].n; i++)

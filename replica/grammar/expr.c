@@ -27,12 +27,11 @@ void *gram_fail(struct gram_build *b, weir_err err, const char *fmt, ...)
 }
 
 /* What many alternatives that begin alike cost, or copies of nothing, is not seen from their size: so it is counted. */
-bool gram_work(struct gram_build *b, uint32_t i_rule, uint64_t n)
+bool gram_work(struct gram_build *b, struct weir_str where, uint64_t n)
 {
     b->work += n;
     if (b->work > GRAM_COMPILE_WORK_MAX)
-        gram_fail(b, WEIR_TOOLARGE, "%.*s: the grammar takes too long to compile",
-                  WEIR_STR_FMT(b->rules[i_rule].name));
+        gram_fail(b, WEIR_TOOLARGE, "%.*s: the grammar takes too long to compile", WEIR_STR_FMT(where));
     return b->err == WEIR_OK;
 }
 

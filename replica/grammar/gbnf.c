@@ -10,10 +10,14 @@
 
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/utf8.h"
+
+enum { RULE_SLOTS = 2 * WEIR_GRAMMAR_RULES_MAX };
 
 struct gbnf {
     struct gram_build *b;
+    uint32_t *rule_1; /* RULE_SLOTS places by the hash of the name: its rule + 1, 0 = free */
     struct weir_str text;
     size_t at;
     int depth;
@@ -62,13 +66,26 @@ static struct weir_str read_name(struct gbnf *g)
     return (struct weir_str){ g->text.ptr + start, g->at - start };
 }
 
+static bool is_named(const struct gbnf *g, uint32_t rule, struct weir_str name)
+{
+    struct weir_str other = g->b->rules[rule].name;
+
+    return other.len == name.len && memcmp(other.ptr, name.ptr, name.len) == 0;
+}
+
 /* The number of the rule of this name, which may come later. */
 static uint32_t rule_of(struct gbnf *g, struct weir_str name)
 {
-    for (uint32_t i = 0; i < g->b->n_rules; i++)
-        if (g->b->rules[i].name.len == name.len && memcmp(g->b->rules[i].name.ptr, name.ptr, name.len) == 0)
-            return i;
-    return gram_rule_add(g->b, name, NULL, /* stays= */ false);
+    uint32_t i = (uint32_t)weir_hash64(name.ptr, name.len, /* seed= */ 0) % RULE_SLOTS;
+
+    while (g->rule_1[i] != 0 && !is_named(g, g->rule_1[i] - 1, name))
+        i = (i + 1) % RULE_SLOTS;
+    if (g->rule_1[i] != 0)
+        return g->rule_1[i] - 1;
+    uint32_t rule = gram_rule_add(g->b, name, NULL, /* stays= */ false);
+    if (rule != UINT32_MAX)
+        g->rule_1[i] = rule + 1;
+    return rule;
 }
 
 /* ---- characters ---- */
@@ -374,8 +391,10 @@ static bool check_rules(struct gbnf *g, uint32_t *ret_root)
 
 bool gram_gbnf(struct gram_build *b, struct weir_str text, uint32_t *ret_root)
 {
-    struct gbnf g = { .b = b, .text = text };
+    struct gbnf g = { .b = b, .text = text, .rule_1 = gram_alloc(b, RULE_SLOTS * sizeof *g.rule_1) };
 
+    if (!g.rule_1)
+        return false;
     skip(&g, /* lines= */ true);
     while (b->err == WEIR_OK && g.at < text.len) {
         g.depth = 0;

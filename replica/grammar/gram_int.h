@@ -20,7 +20,7 @@ enum {
     GRAM_AFTER_MAX = 256,           /* bytes of weir_grammar_opts.after */
     GRAM_TREE_BYTES_MAX = 16 << 20, /* expressions of one grammar */
 };
-#define GRAM_COMPILE_WORK_MAX 40000000u /* expressions written out and edges looked at: some 0.3 s */
+#define GRAM_COMPILE_WORK_MAX 40000000u /* expressions written out, edges and members looked at: some 0.3 s */
 #define GRAM_ALIKE_WORK_MAX 200000000u  /* the same for finding nodes that are alike; past it none are */
 #define GRAM_STEP_WORK_MAX 32000000u    /* heads moved for one mask or one token: some 0.4 s */
 #define GRAM_MASK_BYTES_MAX ((size_t)16 << 20) /* masks that one grammar keeps */
@@ -106,8 +106,8 @@ static inline int gram_hex_digit(int c)
 
 /* Each returns NULL once the build has failed, and takes NULL parts then. */
 void *gram_fail(struct gram_build *b, weir_err err, const char *fmt, ...) WEIR_PRINTF(3, 4); /* NULL */
-bool gram_work(struct gram_build *b, uint32_t i_rule,
-               uint64_t n);                          /* false: it was too much, the build failed */
+bool gram_work(struct gram_build *b, struct weir_str where,
+               uint64_t n);                          /* false: the build has failed, or does now */
 void *gram_alloc(struct gram_build *b, size_t size); /* zeroed */
 struct gram_expr *gram_bytes(struct gram_build *b, struct weir_str bytes); /* borrowed */
 struct gram_expr *gram_text(struct gram_build *b, const char *literal);

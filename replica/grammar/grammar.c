@@ -7,13 +7,15 @@
 
 #include "base/mem.h"
 
-static void warm(struct weir_grammar *g)
+/* False: the grammar can't even begin. */
+static bool warm(struct weir_grammar *g)
 {
     struct weir_grammar_state *st = NULL;
     int n = 0;
 
-    if (weir_grammar_state_open(g, &st, NULL) != WEIR_OK)
-        return; /* then they come when they are needed */
+    weir_err err = weir_grammar_state_open(g, &st, NULL);
+    if (err != WEIR_OK)
+        return err != WEIR_TOOLARGE; /* without memory: then they come when they are needed */
     for (uint32_t v = 0; v < g->a.n_nodes && n < GRAM_WARM_MAX && !st->spent; v++) {
         bool owned = false;
         if (!(g->a.nodes[v].flags & GRAM_WIDE) || g->alike[v] != v)
@@ -25,6 +27,7 @@ static void warm(struct weir_grammar *g)
         n++;
     }
     weir_grammar_state_close(st);
+    return true;
 }
 
 /* "Anything, then `after`, then the root." */
@@ -59,7 +62,10 @@ static struct weir_grammar *finish(struct gram_build *b, uint32_t root)
         weir_grammar_unref(g);
         return gram_fail(b, WEIR_NOMEM, "no memory for the grammar");
     }
-    warm(g);
+    if (!warm(g)) {
+        weir_grammar_unref(g);
+        return gram_fail(b, WEIR_TOOLARGE, "the grammar is too ambiguous: there are too many ways to begin");
+    }
     return g;
 }
 

@@ -103,19 +103,21 @@ struct gj *gj_parse(struct gram_build *b, struct weir_str json)
     return v;
 }
 
-struct gj *gj_find(const struct gj *object, struct weir_str key)
+/* Members are looked at one by one, which a large schema can make quadratic: so it is counted. */
+struct gj *gj_find(struct gram_build *b, const struct gj *object, struct weir_str key)
 {
-    for (uint32_t i = object->n;
-         object->type == WEIR_JSON_OBJECT && i-- > 0;) /* of a key twice the last counts */
+    if (object->type != WEIR_JSON_OBJECT || !gram_work(b, WEIR_STR("the schema"), 1 + object->n / 4))
+        return NULL;
+    for (uint32_t i = object->n; i-- > 0;) /* of a key twice the last counts */
         if (object->members[i].key.len == key.len &&
             memcmp(object->members[i].key.ptr, key.ptr, key.len) == 0)
             return object->members[i].value;
     return NULL;
 }
 
-struct gj *gj_get(const struct gj *object, const char *key)
+struct gj *gj_get(struct gram_build *b, const struct gj *object, const char *key)
 {
-    return gj_find(object, weir_str(key));
+    return gj_find(b, object, weir_str(key));
 }
 
 static bool same_text(struct weir_str a, struct weir_str b)
@@ -123,15 +125,17 @@ static bool same_text(struct weir_str a, struct weir_str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-bool gj_equal(const struct gj *x, const struct gj *y)
+bool gj_equal(struct gram_build *b, const struct gj *x, const struct gj *y)
 {
+    if (!gram_work(b, WEIR_STR("the schema"), 1))
+        return false;
     if (x->type != y->type || x->n != y->n || x->truth != y->truth || !same_text(x->text, y->text))
         return false;
     for (uint32_t i = 0; i < x->n; i++) {
-        if (x->type == WEIR_JSON_ARRAY && !gj_equal(x->items[i], y->items[i]))
+        if (x->type == WEIR_JSON_ARRAY && !gj_equal(b, x->items[i], y->items[i]))
             return false;
-        const struct gj *other = x->type == WEIR_JSON_OBJECT ? gj_find(y, x->members[i].key) : x;
-        if (x->type == WEIR_JSON_OBJECT && (!other || !gj_equal(x->members[i].value, other)))
+        const struct gj *other = x->type == WEIR_JSON_OBJECT ? gj_find(b, y, x->members[i].key) : x;
+        if (x->type == WEIR_JSON_OBJECT && (!other || !gj_equal(b, x->members[i].value, other)))
             return false;
     }
     return true;

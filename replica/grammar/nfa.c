@@ -315,7 +315,7 @@ static uint32_t emit_rule(struct nfa_run *r, const struct gram_expr *x, uint32_t
 /* Returns the state behind it; edges out of `from` are added, edges out of what is returned may be there already. */
 static uint32_t emit(struct nfa_run *r, const struct gram_expr *x, uint32_t from)
 {
-    r->failed = r->failed || !gram_work(r->b, r->i_rule, 1);
+    r->failed = r->failed || !gram_work(r->b, r->b->rules[r->i_rule].name, 1);
     if (r->failed)
         return 0;
     switch (x->kind) {

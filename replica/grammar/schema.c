@@ -74,7 +74,7 @@ static unsigned type_bit(struct weir_str name)
 }
 
 /* What keywords say of which type; an absent "type" is read from them. */
-static unsigned types_spoken_of(const struct gj *node)
+static unsigned types_spoken_of(struct schema *s, const struct gj *node)
 {
     static const struct {
         const char *key;
@@ -99,17 +99,17 @@ static unsigned types_spoken_of(const struct gj *node)
     unsigned types = 0;
 
     for (size_t i = 0; i < sizeof speak / sizeof *speak; i++)
-        if (gj_get(node, speak[i].key))
+        if (gj_get(s->b, node, speak[i].key))
             types |= speak[i].type;
     return types ? types : TYPE_ANY;
 }
 
 bool schema_types(struct schema *s, const struct gj *node, const struct schema_path *path, unsigned *ret)
 {
-    const struct gj *type = gj_get(node, "type");
+    const struct gj *type = gj_get(s->b, node, "type");
 
     if (!type) {
-        *ret = types_spoken_of(node);
+        *ret = types_spoken_of(s, node);
         return true;
     }
     *ret = 0;
@@ -186,7 +186,7 @@ static bool check_lone_enum(struct schema *s, const struct gj *node, const struc
                                           "required",         "properties",       "additionalProperties" };
 
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (gj_get(node, others[i]))
+        if (gj_get(s->b, node, others[i]))
             return schema_fail(s, path, WEIR_UNIMPLEMENTED,
                                "\"enum\" or \"const\" beside \"%s\" is not supported", others[i]);
     return true;
@@ -194,17 +194,18 @@ static bool check_lone_enum(struct schema *s, const struct gj *node, const struc
 
 static struct gram_expr *enumerated(struct schema *s, const struct gj *node, const struct schema_path *path)
 {
-    const struct gj *list = gj_get(node, "enum"), *value = gj_get(node, "const");
+    const struct gj *list = gj_get(s->b, node, "enum"), *value = gj_get(s->b, node, "const");
     struct gram_list parts = { 0 };
     unsigned types = TYPE_ANY;
 
-    if (!check_lone_enum(s, node, path) || (gj_get(node, "type") && !schema_types(s, node, path, &types)))
+    if (!check_lone_enum(s, node, path) ||
+        (gj_get(s->b, node, "type") && !schema_types(s, node, path, &types)))
         return NULL;
     if (list && list->type != WEIR_JSON_ARRAY)
         return schema_fail(s, path, WEIR_INVALID, "\"enum\" is not a list");
     for (uint32_t i = 0; i < (list ? list->n : 1); i++) {
         const struct gj *one = list ? list->items[i] : value;
-        if (!value_fits(one, types) || (list && value && !gj_equal(one, value)))
+        if (!value_fits(one, types) || (list && value && !gj_equal(s->b, one, value)))
             continue;
         if (!gram_list_add(s->b, &parts, gram_bytes(s->b, gj_text(s->b, one))))
             return NULL;
@@ -218,7 +219,7 @@ static struct gram_expr *enumerated(struct schema *s, const struct gj *node, con
 
 static struct gram_expr *all_joined(struct schema *s, struct gj *node, const struct schema_path *path)
 {
-    struct gj *list = gj_get(node, "allOf"), *whole = schema_without(s, node, "allOf");
+    struct gj *list = gj_get(s->b, node, "allOf"), *whole = schema_without(s, node, "allOf");
 
     if (list->type != WEIR_JSON_ARRAY)
         return schema_fail(s, path, WEIR_INVALID, "\"allOf\" is not a list");
@@ -232,7 +233,7 @@ static struct gram_expr *all_joined(struct schema *s, struct gj *node, const str
 static struct gram_expr *any_joined(struct schema *s, struct gj *node, const char *key,
                                     const struct schema_path *path)
 {
-    struct gj *list = gj_get(node, key), *rest = schema_without(s, node, key);
+    struct gj *list = gj_get(s->b, node, key), *rest = schema_without(s, node, key);
     struct gram_list parts = { 0 };
 
     if (list->type != WEIR_JSON_ARRAY || list->n == 0)
@@ -251,7 +252,7 @@ static struct gram_expr *any_joined(struct schema *s, struct gj *node, const cha
 static struct gram_expr *referred(struct schema *s, struct gj *node, const struct schema_path *path)
 {
     struct gj *rest = schema_without(s, node, "$ref"),
-              *target = schema_resolve(s, gj_get(node, "$ref"), path);
+              *target = schema_resolve(s, gj_get(s->b, node, "$ref"), path);
     const struct schema_path at = { path, WEIR_STR("$ref"), -1 };
 
     if (!rest || !target)
@@ -272,15 +273,15 @@ static struct gram_expr *one_schema(struct schema *s, struct gj *node, const str
         return NULL;
     if (!schema_constrains(node))
         return json_call(&s->json, JSON_VALUE);
-    if (gj_get(node, "$ref"))
+    if (gj_get(s->b, node, "$ref"))
         return referred(s, node, path);
-    if (gj_get(node, "allOf"))
+    if (gj_get(s->b, node, "allOf"))
         return all_joined(s, node, path);
-    if (gj_get(node, "anyOf"))
+    if (gj_get(s->b, node, "anyOf"))
         return any_joined(s, node, "anyOf", path);
-    if (gj_get(node, "oneOf"))
+    if (gj_get(s->b, node, "oneOf"))
         return any_joined(s, node, "oneOf", path);
-    if (gj_get(node, "enum") || gj_get(node, "const"))
+    if (gj_get(s->b, node, "enum") || gj_get(s->b, node, "const"))
         return enumerated(s, node, path);
     return typed(s, node, path);
 }

@@ -33,12 +33,14 @@ struct gj_member {
     struct gj *value;
 };
 struct gj *gj_parse(struct gram_build *b, struct weir_str json); /* NULL: failed */
-struct gj *gj_get(const struct gj *object, const char *key);     /* or NULL */
-struct gj *gj_find(const struct gj *object, struct weir_str key);
+/* Both NULL when there is none, or once the build has failed; the work is counted. */
+struct gj *gj_get(struct gram_build *b, const struct gj *object, const char *key);
+struct gj *gj_find(struct gram_build *b, const struct gj *object, struct weir_str key);
 struct gj *gj_new(struct gram_build *b, enum weir_json_type type);
 bool gj_set(struct gram_build *b, struct gj *object, struct weir_str key, struct gj *value); /* at the end */
 bool gj_push(struct gram_build *b, struct gj *array, struct gj *value);
-bool gj_equal(const struct gj *x, const struct gj *y);
+bool gj_equal(struct gram_build *b, const struct gj *x,
+              const struct gj *y); /* false once the build has failed */
 /* As JSON text on one line without spaces, in the build's arena; len 0 once failed. */
 struct weir_str gj_text(struct gram_build *b, const struct gj *value);
 

@@ -121,10 +121,10 @@ static struct weir_str pointer_step(struct gram_build *b, struct weir_str raw)
     return (struct weir_str){ text, n };
 }
 
-static struct gj *step_into(struct gj *node, struct weir_str step)
+static struct gj *step_into(struct schema *s, struct gj *node, struct weir_str step)
 {
     if (node->type == WEIR_JSON_OBJECT)
-        return gj_find(node, step);
+        return gj_find(s->b, node, step);
     if (node->type != WEIR_JSON_ARRAY || step.len == 0 || step.len > 6)
         return NULL;
     uint32_t i = 0;
@@ -150,7 +150,7 @@ struct gj *schema_resolve(struct schema *s, const struct gj *ref, const struct s
         while (end < text.len && text.ptr[end] != '/')
             end++;
         struct weir_str step = pointer_step(s->b, (struct weir_str){ text.ptr + at, end - at });
-        node = step.ptr ? step_into(node, step) : NULL;
+        node = step.ptr ? step_into(s, node, step) : NULL;
         at = end;
     }
     if (!node)
@@ -186,9 +186,9 @@ static struct gj *join_schemas(struct schema *s, struct gj *x, struct gj *y)
 }
 
 /* What `of` says about a property that it does not list; NULL: nothing. */
-static struct gj *said_of_others(const struct gj *of)
+static struct gj *said_of_others(struct schema *s, const struct gj *of)
 {
-    struct gj *rest = gj_get(of, "additionalProperties");
+    struct gj *rest = gj_get(s->b, of, "additionalProperties");
 
     return rest && !is_bool(rest, true) ? rest : NULL;
 }
@@ -196,15 +196,15 @@ static struct gj *said_of_others(const struct gj *of)
 static bool join_properties_of(struct schema *s, const struct gj *x, const struct gj *y, bool both_too,
                                struct gj *ret)
 {
-    const struct gj *props = gj_get(x, "properties"), *others = gj_get(y, "properties");
+    const struct gj *props = gj_get(s->b, x, "properties"), *others = gj_get(s->b, y, "properties");
 
     for (uint32_t i = 0; props && props->type == WEIR_JSON_OBJECT && i < props->n; i++) {
         struct gj *value = props->members[i].value;
-        struct gj *other = others ? gj_find(others, props->members[i].key) : NULL;
+        struct gj *other = others ? gj_find(s->b, others, props->members[i].key) : NULL;
         if (other && !both_too)
             continue;
         if (!other)
-            other = said_of_others(y);
+            other = said_of_others(s, y);
         if (other)
             value = join_schemas(s, value, other);
         if (!value || !gj_set(s->b, ret, props->members[i].key, value))
@@ -242,8 +242,8 @@ static struct gj *common_values(struct schema *s, const struct gj *x, const stru
     struct gj *ret = gj_new(s->b, WEIR_JSON_ARRAY);
 
     for (uint32_t i = 0; ret && i < x->n; i++)
-        for (uint32_t k = 0; k < y->n; k++)
-            if (gj_equal(x->items[i], y->items[k])) {
+        for (uint32_t k = 0; k < y->n && s->b->err == WEIR_OK; k++)
+            if (gj_equal(s->b, x->items[i], y->items[k])) {
                 if (!gj_push(s->b, ret, x->items[i]))
                     return NULL;
                 break;
@@ -294,7 +294,7 @@ static struct gj *join_members(struct schema *s, struct weir_str key, struct gj 
     static const char *const upper[] = { "maximum", "exclusiveMaximum", "maxLength", "maxItems", NULL };
     bool lists = x->type == WEIR_JSON_ARRAY && y->type == WEIR_JSON_ARRAY;
 
-    if (gj_equal(x, y) || is_annotation(key))
+    if (gj_equal(s->b, x, y) || is_annotation(key))
         return x;
     if ((is_one_of(key, lower) || is_one_of(key, upper)) && x->type == WEIR_JSON_NUMBER &&
         y->type == WEIR_JSON_NUMBER)
@@ -312,9 +312,9 @@ static struct gj *join_members(struct schema *s, struct weir_str key, struct gj 
 /* const as enum, so that two of them meet. */
 static struct gj *plain_form(struct schema *s, struct gj *node)
 {
-    struct gj *value = gj_get(node, "const"), *list;
+    struct gj *value = gj_get(s->b, node, "const"), *list;
 
-    if (!value || gj_get(node, "enum"))
+    if (!value || gj_get(s->b, node, "enum"))
         return node;
     list = gj_new(s->b, WEIR_JSON_ARRAY);
     node = schema_without(s, node, "const");
@@ -325,9 +325,9 @@ static struct gj *plain_form(struct schema *s, struct gj *node)
 /* anyOf of both: one of them moves to oneOf, which means the same here. */
 static struct gj *make_room(struct schema *s, struct gj *x, const struct gj *y)
 {
-    struct gj *any = gj_get(x, "anyOf");
+    struct gj *any = gj_get(s->b, x, "anyOf");
 
-    if (!any || !gj_get(y, "anyOf") || gj_get(x, "oneOf") || gj_get(y, "oneOf"))
+    if (!any || !gj_get(s->b, y, "anyOf") || gj_get(s->b, x, "oneOf") || gj_get(s->b, y, "oneOf"))
         return x;
     x = schema_without(s, x, "anyOf");
     return x && gj_set(s->b, x, WEIR_STR("oneOf"), any) ? x : NULL;
@@ -336,16 +336,16 @@ static struct gj *make_room(struct schema *s, struct gj *x, const struct gj *y)
 static struct gj *join_objects(struct schema *s, struct gj *x, struct gj *y, const struct schema_path *path)
 {
     struct gj *ret = gj_new(s->b, WEIR_JSON_OBJECT);
-    bool properties = gj_get(x, "properties") || gj_get(y, "properties");
-    struct gj *px = gj_get(x, "prefixItems"), *py = gj_get(y, "prefixItems");
+    bool properties = gj_get(s->b, x, "properties") || gj_get(s->b, y, "properties");
+    struct gj *px = gj_get(s->b, x, "prefixItems"), *py = gj_get(s->b, y, "prefixItems");
 
-    if ((px && gj_get(y, "items") && !py) || (py && gj_get(x, "items") && !px))
+    if ((px && gj_get(s->b, y, "items") && !py) || (py && gj_get(s->b, x, "items") && !px))
         return schema_fail(
             s, path, WEIR_UNIMPLEMENTED,
             "\"items\" beside \"prefixItems\" of another part, by allOf or $ref, is not supported");
     for (uint32_t i = 0; ret && i < x->n; i++) {
         struct weir_str key = x->members[i].key;
-        struct gj *value = x->members[i].value, *other = gj_find(y, key);
+        struct gj *value = x->members[i].value, *other = gj_find(s->b, y, key);
         if (weir_str_eq(key, "properties"))
             continue;
         if (other && weir_str_eq(key, "type"))
@@ -356,7 +356,7 @@ static struct gj *join_objects(struct schema *s, struct gj *x, struct gj *y, con
             return NULL;
     }
     for (uint32_t i = 0; ret && i < y->n; i++)
-        if (!gj_find(x, y->members[i].key) && !weir_str_eq(y->members[i].key, "properties") &&
+        if (!gj_find(s->b, x, y->members[i].key) && !weir_str_eq(y->members[i].key, "properties") &&
             !gj_set(s->b, ret, y->members[i].key, y->members[i].value))
             return NULL;
     if (ret && properties && !gj_set(s->b, ret, WEIR_STR("properties"), join_properties(s, x, y)))
@@ -367,7 +367,7 @@ static struct gj *join_objects(struct schema *s, struct gj *x, struct gj *y, con
 /* A $ref gives way to what it points to. */
 static struct gj *without_ref(struct schema *s, struct gj *node, const struct schema_path *path)
 {
-    struct gj *ref = gj_get(node, "$ref");
+    struct gj *ref = gj_get(s->b, node, "$ref");
 
     if (!ref)
         return node;

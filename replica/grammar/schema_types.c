@@ -9,7 +9,7 @@
 static bool get_count(struct schema *s, const struct gj *node, const char *key,
                       const struct schema_path *path, uint32_t *ret)
 {
-    const struct gj *v = gj_get(node, key);
+    const struct gj *v = gj_get(s->b, node, key);
     struct weir_json j;
     uint64_t n;
 
@@ -47,7 +47,7 @@ static struct gram_expr *matching(struct schema *s, struct weir_str pattern, con
 
 struct gram_expr *schema_string(struct schema *s, struct gj *node, const struct schema_path *path)
 {
-    const struct gj *pattern = gj_get(node, "pattern"), *format = gj_get(node, "format");
+    const struct gj *pattern = gj_get(s->b, node, "pattern"), *format = gj_get(s->b, node, "format");
     uint32_t min = 0, max = GRAM_INF;
 
     if (!get_count(s, node, "minLength", path, &min) || !get_count(s, node, "maxLength", path, &max))
@@ -86,7 +86,7 @@ struct bound {
 static bool get_bound(struct schema *s, const struct gj *node, const char *key,
                       const struct schema_path *path, struct bound *ret)
 {
-    const struct gj *v = gj_get(node, key);
+    const struct gj *v = gj_get(s->b, node, key);
     struct weir_json j;
 
     if (!v)
@@ -190,9 +190,9 @@ static struct gram_expr *elements(struct array_parts *a, uint32_t i)
 
 static bool get_prefix(struct array_parts *a, const struct gj *node, const struct schema_path *path)
 {
-    const struct gj *prefix = gj_get(node, "prefixItems");
-    const struct schema_path up = { path, WEIR_STR("prefixItems"), -1 };
     struct schema *s = a->s;
+    const struct gj *prefix = gj_get(s->b, node, "prefixItems");
+    const struct schema_path up = { path, WEIR_STR("prefixItems"), -1 };
 
     if (!prefix)
         return true;
@@ -210,7 +210,7 @@ static bool get_prefix(struct array_parts *a, const struct gj *node, const struc
 struct gram_expr *schema_array(struct schema *s, struct gj *node, const struct schema_path *path)
 {
     struct array_parts a = { .s = s, .max = GRAM_INF };
-    struct gj *items = gj_get(node, "items");
+    struct gj *items = gj_get(s->b, node, "items");
     const struct schema_path at = { path, WEIR_STR("items"), -1 };
     struct gram_expr *ws = json_call(&s->json, JSON_WS), *rest = NULL;
 
@@ -340,6 +340,8 @@ static struct gram_expr *name_literal(struct object_parts *o, struct weir_str na
 
 static bool is_required(const struct object_parts *o, struct weir_str name)
 {
+    if (o->required && !gram_work(o->s->b, WEIR_STR("the schema"), 1 + o->required->n / 4))
+        return false;
     for (uint32_t i = 0; o->required && i < o->required->n; i++) {
         struct weir_str one = o->required->items[i]->text;
         if (one.len == name.len && memcmp(one.ptr, name.ptr, name.len) == 0)
@@ -362,7 +364,7 @@ static bool add_properties(struct object_parts *o, const struct schema_path *pat
         struct weir_str key = o->properties->members[i].key;
         struct gj *value = o->properties->members[i].value;
         const struct schema_path at = { &up, key, -1 };
-        if (gj_find(o->properties, key) != value)
+        if (gj_find(o->s->b, o->properties, key) != value)
             continue; /* a key that comes again: the last counts */
         if (!add_member(o, key, schema_call(o->s, value, &at), !is_required(o, key)))
             return false;
@@ -382,9 +384,9 @@ static bool add_required(struct object_parts *o, const struct schema_path *path)
 {
     for (uint32_t i = 0; o->required && i < o->required->n; i++) {
         struct weir_str name = o->required->items[i]->text;
-        bool known = o->properties && gj_find(o->properties, name);
-        for (uint32_t k = 0; k < i; k++)
-            known = known || gj_equal(o->required->items[k], o->required->items[i]);
+        bool known = o->properties && gj_find(o->s->b, o->properties, name);
+        for (uint32_t k = 0; k < i && !known && o->s->b->err == WEIR_OK; k++)
+            known = gj_equal(o->s->b, o->required->items[k], o->required->items[i]);
         if (!known && !add_member(o, name, others_value(o, path), /* optional= */ false))
             return false;
     }
@@ -414,9 +416,9 @@ static bool add_others(struct object_parts *o, const struct schema_path *path)
 
 static bool read_object(struct object_parts *o, const struct gj *node, const struct schema_path *path)
 {
-    o->properties = gj_get(node, "properties");
-    o->required = gj_get(node, "required");
-    o->others = gj_get(node, "additionalProperties");
+    o->properties = gj_get(o->s->b, node, "properties");
+    o->required = gj_get(o->s->b, node, "required");
+    o->others = gj_get(o->s->b, node, "additionalProperties");
     if (o->properties && o->properties->type != WEIR_JSON_OBJECT)
         return schema_fail(o->s, path, WEIR_INVALID, "\"properties\" is not an object");
     if (o->required && o->required->type != WEIR_JSON_ARRAY)

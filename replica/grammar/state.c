@@ -310,10 +310,15 @@ weir_err weir_grammar_state_open(struct weir_grammar *grammar, struct weir_gramm
     st->todo = weir_calloc(GRAM_VISITS_MAX, sizeof *st->todo);
     st->levels = weir_calloc((size_t)grammar->vocab->depth_max + 2, sizeof *st->levels);
     st->bits = weir_calloc((size_t)grammar->vocab->n_words + 1, sizeof *st->bits);
-    if (!st->seen || !st->todo || !st->levels || !st->bits ||
-        !gram_settle(st, (struct gram_head){ grammar->start, GRAM_NO_PARENT }, &outcome)) {
+    weir_err err = st->seen && st->todo && st->levels && st->bits ? WEIR_OK : WEIR_NOMEM;
+    if (err == WEIR_OK && !gram_settle(st, (struct gram_head){ grammar->start, GRAM_NO_PARENT }, &outcome))
+        err = st->n_seen == GRAM_VISITS_MAX ? WEIR_TOOLARGE : WEIR_NOMEM;
+    if (err != WEIR_OK) {
         weir_grammar_state_close(st);
-        return weir_fail(why, WEIR_NOMEM, "no memory for the grammar's state");
+        return weir_fail(why, err,
+                         err == WEIR_NOMEM
+                             ? "no memory for the grammar's state"
+                             : "the grammar is too ambiguous: there are too many ways to begin");
     }
     st->n_now = st->heads.n;
     st->whole = outcome.whole;

@@ -123,6 +123,26 @@ static void test_deep_nesting_is_refused(void **state)
     assert_int_equal(weir_grammar_compile_gbnf(walk_vocab(), weir_str(text), NULL, &g, NULL), WEIR_TOOLARGE);
 }
 
+/* 2^40 ways to begin: refused when it is compiled, not when somebody wants to use it. */
+static void test_ambiguity_at_the_start(void **state)
+{
+    struct weir_buf text;
+    struct weir_grammar *g = NULL;
+    struct weir_why why = { .text = "" };
+
+    (void)state;
+    weir_buf_init(&text, 0);
+    weir_buf_adds(&text, "root ::= r0\n");
+    for (int i = 0; i < 40; i++)
+        weir_buf_addf(&text, "r%d ::= r%d r%d\n", i, i + 1, i + 1);
+    weir_buf_adds(&text, "r40 ::= \"a\" | \"\"\n");
+    assert_int_equal(weir_grammar_compile_gbnf(walk_vocab(), weir_str(weir_buf_cstr(&text)), NULL, &g, &why),
+                     WEIR_TOOLARGE);
+    assert_null(g);
+    assert_non_null(strstr(why.text, "too many ways to begin"));
+    weir_buf_release(&text);
+}
+
 /* Every bit of every mask says what accept does, in every state of many walks; and what comes out is permitted. */
 static void test_masks_say_what_accept_does(void **state)
 {
@@ -385,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_deep_nesting_is_refused),
+        cmocka_unit_test(test_ambiguity_at_the_start),
         cmocka_unit_test(test_masks_say_what_accept_does),
         cmocka_unit_test(test_walks_end),
         cmocka_unit_test(test_half_characters),

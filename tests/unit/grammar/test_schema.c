@@ -306,6 +306,50 @@ static void test_large_schemas(void **state)
     weir_buf_release(&json);
 }
 
+static void add_values(struct weir_buf *json, int n, int step)
+{
+    weir_buf_adds(json, "{\"enum\":[");
+    for (int i = 0; i < n; i++)
+        weir_buf_addf(json, "%s%d", i ? "," : "", i * step);
+    weir_buf_adds(json, "]}");
+}
+
+/* Lists that meet again and again: people's sizes compile, others are refused before they take minutes. */
+static void test_many_values_meet(void **state)
+{
+    struct weir_buf json;
+    struct weir_grammar *g = NULL;
+    struct weir_why why = { .text = "" };
+
+    (void)state;
+    weir_buf_init(&json, 0);
+    weir_buf_adds(&json, "{\"allOf\":[");
+    add_values(&json, 1000, 2);
+    weir_buf_addc(&json, ',');
+    add_values(&json, 1000, 3);
+    weir_buf_adds(&json, "]}");
+    g = walk_schema(weir_buf_cstr(&json), false);
+    assert_true(walk_accepts(g, WEIR_STR("1500")));
+    assert_false(walk_accepts(g, WEIR_STR("1502")));
+    weir_grammar_unref(g);
+    g = NULL;
+    weir_buf_clear(&json);
+    weir_buf_adds(&json, "{\"$defs\":{\"a\":");
+    add_values(&json, 10000, 2);
+    weir_buf_adds(&json, ",\"b\":");
+    add_values(&json, 10000, 3);
+    weir_buf_adds(&json, "},\"anyOf\":[");
+    for (int i = 0; i < 1000; i++)
+        weir_buf_addf(&json, "%s{\"allOf\":[{\"$ref\":\"#/$defs/a\"},{\"$ref\":\"#/$defs/b\"}]}",
+                      i ? "," : "");
+    weir_buf_adds(&json, "]}");
+    assert_int_equal(
+        weir_grammar_compile_schema(walk_vocab(), weir_str(weir_buf_cstr(&json)), NULL, &g, &why),
+        WEIR_TOOLARGE);
+    assert_non_null(strstr(why.text, "too long to compile"));
+    weir_buf_release(&json);
+}
+
 /* [A1] Near the end of a bounded string, and near its least length, tokens that reach too far are kept out. */
 static void test_bounded_strings(void **state)
 {
@@ -341,10 +385,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_samples),       cmocka_unit_test(test_walks_are_valid),
-        cmocka_unit_test(test_json_object),   cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_large_schemas), cmocka_unit_test(test_bounded_strings),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_samples),         cmocka_unit_test(test_walks_are_valid),
+        cmocka_unit_test(test_json_object),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_large_schemas),   cmocka_unit_test(test_many_values_meet),
+        cmocka_unit_test(test_bounded_strings), cmocka_unit_test(test_no_memory),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
 
