@@ -22,7 +22,8 @@
 /* ---- types ---- */
 
 /* The text of a member of an object; len 0: there is none, or it is no object. */
-static struct weir_str member(struct weir_str object, struct weir_str name, struct weir_arena *arena)
+static struct weir_str member(struct weir_output_parser *p, struct weir_str object, struct weir_str name,
+                              struct weir_arena *arena)
 {
     struct weir_str key, raw, found = { "", 0 };
     struct weir_json j;
@@ -33,33 +34,27 @@ static struct weir_str member(struct weir_str object, struct weir_str name, stru
     while (weir_json_key(&j, &key) && weir_json_raw(&j, &raw))
         if (key.len == name.len && (key.len == 0 || memcmp(key.ptr, name.ptr, key.len) == 0))
             found = raw;
+    p->failed = p->failed || weir_json_end(&j, NULL) == WEIR_NOMEM;
     return found;
 }
 
-/* "string", ["string", "null"], or an enum whose first value is one. */
-static bool says_text(struct weir_str schema, struct weir_arena *arena)
-{
-    struct weir_str type = member(schema, WEIR_STR("type"), arena);
-    struct weir_str choices = member(schema, WEIR_STR("enum"), arena);
-
-    if (type.len > 0)
-        return memmem(type.ptr, type.len, "\"string\"", 8) != NULL;
-    size_t i = choices.len > 0 ? parse_spaces(choices, 1) : 0;
-    return i > 0 && i < choices.len && choices.ptr[i] == '"';
-}
-
-/* By the schema of the function that is being called. */
-static bool is_text(const struct weir_output_parser *p, struct weir_str name)
+/* By the schema of the function that is being called: "string", ["string", "null"], or an enum whose first value is one. */
+static bool is_text(struct weir_output_parser *p, struct weir_str name)
 {
     struct weir_arena arena;
 
     if (!p->tool)
         return false;
     weir_arena_init(&arena, /* limit_bytes= */ 0); /* as much as the schema, which the request bounds */
-    struct weir_str all = member(p->tool->parameters, WEIR_STR("properties"), &arena);
-    bool text = says_text(member(all, name, &arena), &arena);
-    weir_arena_release(&arena);
-    return text;
+    struct weir_str all = member(p, p->tool->parameters, WEIR_STR("properties"), &arena);
+    struct weir_str schema = member(p, all, name, &arena);
+    struct weir_str type = member(p, schema, WEIR_STR("type"), &arena);
+    struct weir_str choices = member(p, schema, WEIR_STR("enum"), &arena);
+    weir_arena_release(&arena); /* these point into the schema */
+    if (type.len > 0)
+        return memmem(type.ptr, type.len, "\"string\"", 8) != NULL;
+    size_t i = choices.len > 0 ? parse_spaces(choices, 1) : 0;
+    return i > 0 && i < choices.len && choices.ptr[i] == '"';
 }
 
 /* ---- the head ---- */
@@ -183,7 +178,10 @@ static void tell_value(struct weir_output_parser *p, struct weir_str value)
             value = weir_str(words[i][1]);
     weir_arena_init(&arena, /* limit_bytes= */ 0); /* WEIR_OUTPUT_HELD_MAX bounds it */
     weir_json_init(&j, value.ptr, value.len, &arena);
-    bool is_json = value.len > 0 && weir_json_skip(&j) && weir_json_end(&j, NULL) == WEIR_OK;
+    weir_json_skip(&j);
+    weir_err err = weir_json_end(&j, NULL);
+    bool is_json = value.len > 0 && err == WEIR_OK;
+    p->failed = p->failed || err == WEIR_NOMEM;
     weir_arena_release(&arena);
     if (is_json) {
         parse_tell(p, WEIR_OUTPUT_ARGUMENTS, value);

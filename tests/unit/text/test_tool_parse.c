@@ -378,23 +378,33 @@ static void ignore(void *ctx, const struct weir_output_event *e)
     (void)e;
 }
 
+static weir_err parse_all(const struct weir_output_format *format, struct weir_str text)
+{
+    struct weir_output_parser *p = NULL;
+    weir_err err = weir_output_parser_open(format, ignore, NULL, &p);
+
+    if (err == WEIR_OK)
+        err = weir_output_parser_push(p, text);
+    if (err == WEIR_OK)
+        err = weir_output_parser_finish(p);
+    weir_output_parser_close(p);
+    return err;
+}
+
 static void test_no_memory(void **state)
 {
-    weir_err err = WEIR_NOMEM;
-
     (void)state;
-    for (long n = 0; err != WEIR_OK; n++) {
-        const struct weir_output_format format = { .tools = WEIR_TOOLS_HERMES, .thinks = true };
-        struct weir_output_parser *p = NULL;
-        weir_test_alloc_budget(n);
-        err = weir_output_parser_open(&format, ignore, NULL, &p);
-        if (err == WEIR_OK)
-            err = weir_output_parser_push(p, weir_str(answers[12].text));
-        if (err == WEIR_OK)
-            err = weir_output_parser_finish(p);
-        weir_test_alloc_budget(-1);
-        assert_true(err == WEIR_OK || err == WEIR_NOMEM);
-        weir_output_parser_close(p);
+    for (int i = 0; i < N_ANSWERS; i++) {
+        const struct weir_output_format format = {
+            .tools = answers[i].tools, .thinks = true, .described = described, .n_described = 1
+        };
+        weir_err err = WEIR_NOMEM;
+        for (long n = 0; err != WEIR_OK; n++) {
+            weir_test_alloc_budget(n);
+            err = parse_all(&format, weir_str(answers[i].text));
+            weir_test_alloc_budget(-1);
+            assert_true(err == WEIR_OK || err == WEIR_NOMEM);
+        }
     }
 }
 
