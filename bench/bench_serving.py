@@ -20,6 +20,7 @@ import glob
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -183,6 +184,7 @@ def prefix(args, side):
 
 def measure(args, side):
     """[({what: ...}, {figure: value})] of one round."""
+    print(f"{side.name} ...", file=sys.stderr, flush=True)
     ask(args, side, min(16, args.out), own_tokens=args.prompt)  # weights are read, threads awake
     rows = [({"clients": n}, parallel(args, side, n)) for n in map(int, args.clients.split(","))]
     return rows + ([({"prefix": args.prefix, "own": args.own}, prefix(args, side))] if args.prefix else [])
@@ -225,7 +227,7 @@ def show(args, results):
 
 
 def show_json(args, results):
-    print(json.dumps({"model": args.model, "weights": args.weights, "kv": args.kv, "threads": args.threads, "rounds": args.rounds,
+    print(json.dumps({"model": os.path.basename(args.model), "weights": args.weights, "kv": args.kv, "threads": args.threads, "rounds": args.rounds,
                       "prompt": args.prompt, "out": args.out, "requests": args.requests}))
     for name, rows in results.items():
         for what, figures in rows:
@@ -280,6 +282,7 @@ def arguments():
 
 def main():
     parser, args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     try:
         if not args.model:
             import bench_engine  # makes the model on first use
@@ -287,6 +290,8 @@ def main():
         results = measure_all(args)
     except fleet.FleetError as error:
         sys.exit(f"{parser.prog}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     show_json(args, results) if args.json else show(args, results)
 
 
