@@ -318,13 +318,21 @@ weir_err parallel_head(struct parallel *p, const int32_t *rows, uint32_t n, stru
     return give(p, HEAD, why);
 }
 
+/* Rank 0's back end gave nothing: it knows why. */
+static weir_err say_failed(struct parallel *p, struct weir_why *why)
+{
+    struct weir_backend *be = p->ranks[0].backend;
+    weir_err err = be->end(be, why);
+
+    return err != WEIR_OK ? err : weir_fail(why, WEIR_IO, "the back end %s failed", be->name);
+}
+
 weir_err parallel_row(struct parallel *p, uint32_t i, const float **ret, struct weir_why *why)
 {
-    const struct rank *first = &p->ranks[0]; /* in this thread */
-    const float *row = model_row(first->model, i);
+    const float *row = model_row(p->ranks[0].model, i); /* in this thread */
 
     if (!row)
-        return weir_fail(why, WEIR_IO, "the back end %s failed", first->backend->name);
+        return say_failed(p, why);
     *ret = row;
     return still_meet(p, why);
 }
@@ -341,11 +349,10 @@ weir_err parallel_draw(struct parallel *p, uint32_t set, uint32_t first, const s
 
 weir_err parallel_drawn(struct parallel *p, uint32_t set, const struct weir_drawn **ret, struct weir_why *why)
 {
-    const struct rank *first = &p->ranks[0];
-    const struct weir_drawn *drawn = model_drawn(first->model, set);
+    const struct weir_drawn *drawn = model_drawn(p->ranks[0].model, set);
 
     if (!drawn)
-        return weir_fail(why, WEIR_IO, "the back end %s failed", first->backend->name);
+        return say_failed(p, why);
     *ret = drawn;
     return still_meet(p, why);
 }
