@@ -23,7 +23,8 @@
 #define REST 64
 
 struct options {
-    const char *model, *weights, *kv;
+    const char *model, *weights, *kv, *activations,
+        *only; /* only: NULL, or the one kind of figures that is wanted */
     uint32_t n_threads, step_tokens, rounds;
     uint64_t head_params; /* of the table and the head: a prompt's tokens do not go through them */
     bool json;
@@ -106,6 +107,7 @@ static struct weir_engine *open_engine(const struct options *o)
                                      .n_threads = o->n_threads,
                                      .weights = o->weights,
                                      .kv = o->kv,
+                                     .activations = o->activations,
                                      .n_slots = BATCH_MAX,
                                      .n_queue_max = BATCH_MAX,
                                      .step_tokens = o->step_tokens };
@@ -252,6 +254,30 @@ static void tell_prefix(const struct options *o, const double ms[2])
                ms[0], ms[1], 100 * ms[1] / ms[0]);
 }
 
+static bool wanted(const struct options *o, const char *what)
+{
+    return !o->only || strcmp(o->only, what) == 0;
+}
+
+static void all_prefills(const struct options *o, struct weir_engine *eng, double gflop_token)
+{
+    static const uint32_t prompts[] = { 128, 512, 2048 };
+
+    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++)
+        if (prompts[i] < weir_engine_info(eng)->n_context)
+            tell_prefill(o, prompts[i], bench_prefill(eng, prompts[i], o->rounds), gflop_token);
+}
+
+static void all_decodes(const struct options *o, struct weir_engine *eng, double gb)
+{
+    static const uint32_t batches[] = { 1, 4, 16 };
+
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        double probe = probe_gb_s(o->n_threads, 3);
+        tell_decode(o, batches[i], bench_decode(eng, batches[i], 16, o->rounds), gb, probe);
+    }
+}
+
 static bool read_options(int argc, char **argv, struct options *o)
 {
     for (int i = 1; i < argc; i++) {
@@ -265,6 +291,10 @@ static bool read_options(int argc, char **argv, struct options *o)
             o->weights = argv[++i];
         else if (i + 1 < argc && strcmp(argv[i], "--kv") == 0)
             o->kv = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--activations") == 0)
+            o->activations = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--only") == 0)
+            o->only = argv[++i];
         else if (i + 1 < argc && strcmp(argv[i], "--threads") == 0)
             o->n_threads = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (i + 1 < argc && strcmp(argv[i], "--step-tokens") == 0)
@@ -283,15 +313,14 @@ static bool read_options(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    static const uint32_t prompts[] = { 128, 512, 2048 }, batches[] = { 1, 4, 16 };
     struct options o = { .weights = "native", .kv = "bf16", .rounds = 5 };
 
     if (!read_options(argc, argv, &o)) {
-        fprintf(
-            stderr,
-            "usage: %s --model DIR [--weights native|q8|q4] [--kv f32|bf16] [--threads N] [--step-tokens N] "
-            "[--head-params N] [--rounds 1-20] [--cpu-time] [--json]\n",
-            argv[0]);
+        fprintf(stderr,
+                "usage: %s --model DIR [--weights native|q8|q4] [--kv f32|bf16] [--activations fast|exact] "
+                "[--threads N] [--step-tokens N] "
+                "[--head-params N] [--rounds 1-20] [--only prefill|prefix|decode] [--cpu-time] [--json]\n",
+                argv[0]);
         return 2;
     }
     struct weir_engine *eng = open_engine(&o);
@@ -306,18 +335,15 @@ int main(int argc, char **argv)
     else
         printf("%s, weights %s, keys and values %s, %u threads, %.1f M parameters, %.1f MB of weights\n",
                info->backend, o.weights, o.kv, o.n_threads, (double)info->n_params / 1e6, gb * 1e3);
-    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++)
-        if (prompts[i] < info->n_context)
-            tell_prefill(&o, prompts[i], bench_prefill(eng, prompts[i], o.rounds), gflop_token);
-    if (PREFIX + REST < info->n_context) {
+    if (wanted(&o, "prefill"))
+        all_prefills(&o, eng, gflop_token);
+    if (wanted(&o, "prefix") && PREFIX + REST < info->n_context) {
         double ms[2];
         bench_prefix(eng, o.rounds, ms);
         tell_prefix(&o, ms);
     }
-    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
-        double probe = probe_gb_s(o.n_threads, 3);
-        tell_decode(&o, batches[i], bench_decode(eng, batches[i], 16, o.rounds), gb, probe);
-    }
+    if (wanted(&o, "decode"))
+        all_decodes(&o, eng, gb);
     weir_engine_close(eng);
     return 0;
 }

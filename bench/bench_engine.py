@@ -41,9 +41,11 @@ def main():
     parser.add_argument("--preset", default="S", help="a shape of tools/make_model.py: S, M or L; or several, with commas")
     parser.add_argument("--weights", default="native,q8,q4", help="native, q8, q4; or several, with commas")
     parser.add_argument("--kv", default="bf16", help="keys and values: f32 or bf16")
+    parser.add_argument("--activations", default="fast", choices=["fast", "exact"], help="what they are rounded to, where there is a choice")
     parser.add_argument("--threads", default="1,2", help="or one number")
     parser.add_argument("--step-tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["prefill", "prefix", "decode"], help="figures of this kind alone")
     parser.add_argument("--cpu-time", action="store_true", help="count the process's own time: for one thread on a busy machine")
     parser.add_argument("--json", action="store_true", help="one object a line")
     args = parser.parse_args()
@@ -58,8 +60,9 @@ def main():
 
 
 def run(args, path, head, weights, threads):
-    command = [os.path.join(ROOT, "build", "release", "bin", "weir-bench-engine"), "--model", path, "--weights", weights, "--kv", args.kv]
+    command = [os.path.join(ROOT, "build", "release", "bin", "weir-bench-engine"), "--model", path, "--weights", weights, "--kv", args.kv, "--activations", args.activations]
     command += ["--head-params", str(head), "--threads", threads, "--step-tokens", str(args.step_tokens), "--rounds", str(args.rounds)]
+    command += ["--only", args.only] if args.only else []
     subprocess.run(command + (["--cpu-time"] if args.cpu_time else []) + (["--json"] if args.json else []), check=True)
 
 

@@ -11,8 +11,10 @@
     X(U32, tensor_parallel, "1", 1, 64, "ranks", "how many ways the model is split")                         \
     X(STR, backend, "auto", 0, 8, "auto|cpu|cuda", "what computes; auto: a GPU where there is one")          \
     X(STR, weights, "native", 0, 8, "native|q8|q4|fp8", "how weights are kept")                              \
-    X(STR, kv_type, "f32", 0, 8, "f32|bf16",                                                                 \
+    X(STR, kv_type, "bf16", 0, 8, "bf16|f32",                                                                \
       "of keys and values; bf16: twice the tokens in the same memory")                                       \
+    X(STR, activations, "fast", 0, 8, "fast|exact",                                                          \
+      "on a CPU; fast: rounded to what it multiplies best with the weights")                                 \
     X(U32, threads, "0", 0, 1024, "threads", "of the CPU back end; 0 = one a core")                          \
     X(U32, slots, "64", 1, 4096, "", "sequences at once")                                                    \
     X(U32, queue_max, "256", 1, 65536, "", "requests waiting; more are rejected at once")                    \

@@ -362,7 +362,7 @@ def up(args):
     replica_args = ["--threads", str(max(1, (os.cpu_count() or 1) // args.replicas))]
     replica_args += ["--tensor-parallel", str(args.tp)] if args.tp > 1 else []
     replica_args += ["--weights", args.weights] if args.weights != "native" else []
-    replica_args += ["--kv-type", args.kv_type] if args.kv_type != "f32" else []
+    replica_args += ["--kv-type", args.kv_type] if args.kv_type != "bf16" else []
     fleet = Fleet(args.run_dir, args.bin_dir, args.model, name, replica_args=replica_args,
                   say=lambda text: print(text, flush=True))
 
@@ -399,8 +399,8 @@ def main():
     parser.add_argument("--tp", type=int, default=1, metavar="T", help="tensor-parallel ranks in each replica (1)")
     parser.add_argument("--weights", default="native", choices=["native", "q8", "q4"],
                         help="how replicas keep weights (native)")
-    parser.add_argument("--kv-type", default="f32", choices=["f32", "bf16"],
-                        help="how replicas keep keys and values; bf16 takes half the memory (f32)")
+    parser.add_argument("--kv-type", default="bf16", choices=["bf16", "f32"],
+                        help="how replicas keep keys and values; f32 takes twice the memory (bf16)")
     parser.add_argument("--model", default=os.path.join(ROOT, "models", "demo"), metavar="DIR",
                         help="a Hugging Face model folder (the bundled demo model)")
     parser.add_argument("--detach", action="store_true", help="leave it running; ./dev down stops it")

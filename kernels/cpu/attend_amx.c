@@ -2,11 +2,7 @@
  *
  * Queries are split like the activations of products (see ops_amx.c): what is lost is what keys and values lost in their pages.
  * Softmax goes by blocks of 64 positions: scores of 4 pages by tiles, weights by vectors, then weights times values by tiles
- * on top of the sums so far.
- *
- *   [X3] Blocks begin at absolute positions. A query knows nothing of the others in its tile: what it does not see has a weight
- *        of exactly 0, and adds 0 or is left out, which is the same; values are never NaN for that reason ([A1] in attend.c).
- *        A query with nothing to see in a block keeps its maximum and multiplies its sums by 1.
+ * on top of the sums so far: attend_blocks.h.
  *
  * Tiles: 0, 1 sums; 2, 3 queries and their rests; 4 keys [16 pairs of numbers][16 positions][2]; 5, 6 weights and their rests
  * [queries][16 positions]; 7 values [8 pairs of positions][16 numbers][2]. */
@@ -14,12 +10,10 @@
 
 #define LANES 16
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/attend_blocks.h"
 #include "kernels/cpu/vectors_body.h"
 
-#define BLOCK_PAGES 4
-#define BLOCK (BLOCK_PAGES * WEIR_KV_BLOCK)
 #define D_MAX ATTEND_AMX_D_MAX
-#define LEAST -1e30f /* below every score, and still a number */
 
 /* Up to AMX_ROWS queries. */
 struct group {
@@ -46,26 +40,9 @@ static void configure(uint32_t n)
     amx_configure(&config);
 }
 
-static const char *page_of(const struct attend_job *job, const void *pages, uint32_t page)
-{
-    size_t head = (size_t)WEIR_KV_BLOCK * job->dims->d_head * sizeof(uint16_t);
-
-    return (const char *)pages + ((size_t)job->table[page] * job->dims->n_kv_head + job->i_kv_head) * head;
-}
-
-/* Query `a` of the group is number `at` of the job's, by (token, head). */
-static const float *query_of(const struct attend_job *job, uint32_t at, size_t *ret_out)
-{
-    uint32_t n_heads = job->dims->n_head / job->dims->n_kv_head, d = job->dims->d_head;
-    uint32_t t = at / n_heads, h = at % n_heads;
-
-    *ret_out = t * job->ld_out + (size_t)h * d;
-    return job->q + t * job->ld_q + (size_t)h * d;
-}
-
 static void begin_group(struct group *g, const struct attend_job *job, uint32_t first, uint32_t n)
 {
-    uint32_t d = job->dims->d_head, n_heads = job->dims->n_head / job->dims->n_kv_head;
+    uint32_t d = job->dims->d_head;
     float scaled[AMX_DEPTH];
     size_t at_out;
 
@@ -73,9 +50,8 @@ static void begin_group(struct group *g, const struct attend_job *job, uint32_t 
     g->n = n;
     memset(g->sums, 0, (size_t)n * d * sizeof(float));
     for (uint32_t a = 0; a < n; a++) {
-        const float *q = query_of(job, first + a, &at_out);
-        g->to[a] = (uint32_t)job->pos + (first + a) / n_heads + 1;
-        g->from[a] = job->dims->window && job->dims->window < g->to[a] ? g->to[a] - job->dims->window : 0;
+        const float *q = block_query(job, first + a, &at_out);
+        block_sight(job, first + a, &g->from[a], &g->to[a]);
         g->max[a] = LEAST;
         g->total[a] = _mm512_setzero_ps();
         for (uint32_t i = 0; i < d; i += AMX_DEPTH) {
@@ -89,8 +65,8 @@ static void begin_group(struct group *g, const struct attend_job *job, uint32_t 
 /* Pages [page, page + 2) of the block's: scores of all queries. */
 static void score_pages(struct group *g, uint32_t block, uint32_t page, uint32_t n_pages)
 {
-    const char *k0 = page_of(g->job, g->job->k, block * BLOCK_PAGES + page);
-    const char *k1 = n_pages > 1 ? page_of(g->job, g->job->k, block * BLOCK_PAGES + page + 1) : k0;
+    const char *k0 = block_page(g->job, g->job->k, block * BLOCK_PAGES + page);
+    const char *k1 = n_pages > 1 ? block_page(g->job, g->job->k, block * BLOCK_PAGES + page + 1) : k0;
 
     AMX_STORED();
     _tile_zero(0);
@@ -112,16 +88,6 @@ static void score_pages(struct group *g, uint32_t block, uint32_t page, uint32_t
         _tile_stored(1, g->scores[page + 1], 64);
 }
 
-/* Positions of page `page` of the block that query a sees. */
-static __mmask16 seen(const struct group *g, uint32_t a, uint32_t position)
-{
-    uint32_t from = g->from[a] > position ? g->from[a] - position : 0;
-    uint32_t to = g->to[a] > position ? g->to[a] - position : 0;
-    uint32_t below_to = to >= WEIR_KV_BLOCK ? 0xffff : (1u << to) - 1;
-
-    return (__mmask16)(from >= WEIR_KV_BLOCK ? 0 : below_to & ~((1u << from) - 1));
-}
-
 static void put_weights(struct group *g, uint32_t page, uint32_t a, __m512 weights)
 {
     __m256i rounded = (__m256i)_mm512_cvtneps_pbh(weights);
@@ -141,7 +107,8 @@ static void weigh(struct group *g, uint32_t block, uint32_t a, uint32_t first, u
 
     for (uint32_t page = first; page < end; page++) {
         scores[page] = _mm512_mask_loadu_ps(
-            _mm512_set1_ps(LEAST), seen(g, a, block * BLOCK + page * WEIR_KV_BLOCK), g->scores[page][a]);
+            _mm512_set1_ps(LEAST), block_seen(g->from[a], g->to[a], block * BLOCK + page * WEIR_KV_BLOCK),
+            g->scores[page][a]);
         most = _mm512_max_ps(most, scores[page]);
     }
     float max = _mm512_reduce_max_ps(most);
@@ -155,7 +122,8 @@ static void weigh(struct group *g, uint32_t block, uint32_t a, uint32_t first, u
     }
     for (uint32_t page = first; page < end; page++) {
         __m512 weights = (__m512)exp_v((vf)_mm512_sub_ps(scores[page], _mm512_set1_ps(g->max[a])));
-        weights = _mm512_maskz_mov_ps(seen(g, a, block * BLOCK + page * WEIR_KV_BLOCK), weights);
+        weights = _mm512_maskz_mov_ps(block_seen(g->from[a], g->to[a], block * BLOCK + page * WEIR_KV_BLOCK),
+                                      weights);
         total = _mm512_add_ps(total, weights);
         put_weights(g, page, a, weights);
     }
@@ -174,7 +142,7 @@ static void add_values(struct group *g, uint32_t block, uint32_t first, uint32_t
         _tile_loadd(0, sums, ld_sums);
         _tile_loadd(1, sums + LANES, ld_sums);
         for (uint32_t page = first; page < end; page++) {
-            const char *v = page_of(g->job, g->job->v, block * BLOCK_PAGES + page) + (size_t)i * 4;
+            const char *v = block_page(g->job, g->job->v, block * BLOCK_PAGES + page) + (size_t)i * 4;
             _tile_loadd(5, g->weights[0][page], 32);
             _tile_loadd(6, g->weights[1][page], 32);
             _tile_loadd(7, v, ld_v);
@@ -208,7 +176,7 @@ static void end_group(const struct group *g, uint32_t first)
 
     for (uint32_t a = 0; a < g->n; a++) {
         size_t at;
-        query_of(g->job, first + a, &at);
+        block_query(g->job, first + a, &at);
         __m512 by = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(g->total[a]));
         for (uint32_t i = 0; i < d; i += LANES)
             _mm512_storeu_ps(g->job->out + at + i,

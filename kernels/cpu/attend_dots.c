@@ -2,23 +2,18 @@
  *
  * Queries and weights are rounded to bf16, as keys and values are in their pages. Softmax goes by blocks of 64 positions, in
  * powers of 2 (the scale that queries are multiplied with has log2(e) in it): scores of up to 4 pages, weights, then weights
- * times values on top of the sums so far.
+ * times values on top of the sums so far: attend_blocks.h.
  *
- *   [D3] Blocks begin at absolute positions. A query knows nothing of the others in its tile: what it does not see has a weight
- *        of exactly 0, and adds 0 or is left out, which is the same; values are never NaN for that reason ([A1] in attend.c).
- *        A query with nothing to see in a block keeps its maximum and multiplies its sums by 1.
- *   [D4] Sums are chains in order: scores along the head, values along the positions. */
+ *   [D3] Sums are chains in order: scores along the head, values along the positions. */
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernels/cpu/attend_blocks.h"
 #include "kernels/cpu/dots.h"
 
 #define LANES 16
 #define QUERIES 8
-#define BLOCK_PAGES 4
-#define BLOCK (BLOCK_PAGES * WEIR_KV_BLOCK)
 #define D_MAX ATTEND_DOTS_D_MAX
-#define LEAST -1e30f /* below every score, and still a number */
 #define LOG2_E 1.44269504f
 
 #define INLINE static inline __attribute__((always_inline))
@@ -36,33 +31,19 @@ struct group {
 
 static const uint32_t *page_of(const struct attend_job *job, const void *pages, uint32_t page)
 {
-    size_t words = (size_t)WEIR_KV_BLOCK / 2 * job->dims->d_head;
-
-    return (const uint32_t *)pages +
-           ((size_t)job->table[page] * job->dims->n_kv_head + job->i_kv_head) * words;
-}
-
-/* Query `a` of the group is number `at` of the job's, by (token, head). */
-static const float *query_of(const struct attend_job *job, uint32_t at, size_t *ret_out)
-{
-    uint32_t n_heads = job->dims->n_head / job->dims->n_kv_head, d = job->dims->d_head;
-    uint32_t t = at / n_heads, h = at % n_heads;
-
-    *ret_out = t * job->ld_out + (size_t)h * d;
-    return job->q + t * job->ld_q + (size_t)h * d;
+    return (const uint32_t *)(const void *)block_page(job, pages, page);
 }
 
 static void begin_group(struct group *g, const struct attend_job *job, uint32_t first, uint32_t n)
 {
-    uint32_t d = job->dims->d_head, n_heads = job->dims->n_head / job->dims->n_kv_head;
+    uint32_t d = job->dims->d_head;
     __m512 scale = _mm512_set1_ps(job->scale * LOG2_E);
     size_t at_out;
 
     g->job = job;
     for (uint32_t a = 0; a < n; a++) {
-        const float *q = query_of(job, first + a, &at_out);
-        g->to[a] = (uint32_t)job->pos + (first + a) / n_heads + 1;
-        g->from[a] = job->dims->window && job->dims->window < g->to[a] ? g->to[a] - job->dims->window : 0;
+        const float *q = block_query(job, first + a, &at_out);
+        block_sight(job, first + a, &g->from[a], &g->to[a]);
         g->max[a] = LEAST;
         g->total[a] = _mm512_setzero_ps();
         memset(g->sums[a], 0, d * sizeof(float));
@@ -97,21 +78,11 @@ INLINE void score_pages(struct group *g, uint32_t block, uint32_t page, const in
         {
             __m512bh q = (__m512bh)_mm512_set1_epi32((int)g->q[a][i]);
             _Pragma("GCC unroll 4") for (int p = 0; p < P; p++) sums[a][p] =
-                _mm512_dpbf16_ps(sums[a][p], key[p], q); /* [D4] */
+                _mm512_dpbf16_ps(sums[a][p], key[p], q); /* [D3] */
         }
     }
     _Pragma("GCC unroll 8") for (int a = 0; a < N; a++) _Pragma("GCC unroll 4") for (int p = 0; p < P; p++)
         _mm512_storeu_ps(g->scores[a] + (page + (uint32_t)p) * WEIR_KV_BLOCK, sums[a][p]);
-}
-
-/* Positions of page `page` of the block that query a sees. */
-static __mmask16 seen(const struct group *g, uint32_t a, uint32_t position)
-{
-    uint32_t from = g->from[a] > position ? g->from[a] - position : 0;
-    uint32_t to = g->to[a] > position ? g->to[a] - position : 0;
-    uint32_t below_to = to >= WEIR_KV_BLOCK ? 0xffff : (1u << to) - 1;
-
-    return (__mmask16)(from >= WEIR_KV_BLOCK ? 0 : below_to & ~((1u << from) - 1));
 }
 
 /* 2^x for x <= 0, to 2e-7 of it: a polynomial on [-1/2, 1/2] of least error with the constant 1. */
@@ -135,7 +106,7 @@ static void weigh(struct group *g, uint32_t block, uint32_t a, uint32_t first, u
     __mmask16 masks[BLOCK_PAGES];
 
     for (uint32_t page = first; page < end; page++) {
-        masks[page] = seen(g, a, block * BLOCK + page * WEIR_KV_BLOCK);
+        masks[page] = block_seen(g->from[a], g->to[a], block * BLOCK + page * WEIR_KV_BLOCK);
         scores[page] =
             _mm512_mask_loadu_ps(_mm512_set1_ps(LEAST), masks[page], g->scores[a] + page * WEIR_KV_BLOCK);
         most = _mm512_max_ps(most, scores[page]);
@@ -178,7 +149,7 @@ INLINE void add_values(struct group *g, uint32_t block, uint32_t first, uint32_t
             {
                 __m512bh w = (__m512bh)_mm512_set1_epi32((int)g->weights[a][page * WEIR_KV_BLOCK / 2 + j]);
                 _Pragma("GCC unroll 4") for (int v = 0; v < V; v++) sums[a][v] =
-                    _mm512_dpbf16_ps(sums[a][v], value[v], w); /* [D4] */
+                    _mm512_dpbf16_ps(sums[a][v], value[v], w); /* [D3] */
             }
         }
     }
@@ -215,7 +186,7 @@ static void end_group(const struct group *g, uint32_t first, uint32_t n)
 
     for (uint32_t a = 0; a < n; a++) {
         size_t at;
-        query_of(g->job, first + a, &at);
+        block_query(g->job, first + a, &at);
         __m512 by = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(g->total[a]));
         for (uint32_t i = 0; i < d; i += LANES)
             _mm512_storeu_ps(g->job->out + at + i, _mm512_mul_ps(_mm512_loadu_ps(g->sums[a] + i), by));

@@ -64,11 +64,13 @@ INLINE void tile(float *out, const struct weir_matrix *m, uint32_t panel, const 
         sums[p][t] = _mm512_setzero_ps();
     for (uint32_t k = 0; k < m->n_pair; k++, w += PANEL, x += T) {
         __m512bh weights[TILE_PANELS];
+        /* Behind the panel's end the same panel of the next tile comes. */
+        const uint32_t *next = w + AHEAD * PANEL + (k + AHEAD < m->n_pair ? 0 : (size_t)(P - 1) * stride);
         _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
         {
             weights[p] = (__m512bh)_mm512_loadu_si512(w + (size_t)p * stride);
             if (first)
-                _mm_prefetch((const char *)(w + (size_t)p * stride + AHEAD * PANEL), _MM_HINT_T0);
+                _mm_prefetch((const char *)(next + (size_t)p * stride), _MM_HINT_T0);
         }
         _Pragma("GCC unroll 8") for (int t = 0; t < T; t++)
         {

@@ -135,6 +135,13 @@ INLINE void put(const struct work *w, uint32_t panel, uint32_t token, __m512 sum
                           _mm512_mul_ps(sum, scales));
 }
 
+/* From a span's weights to those to fetch while it is multiplied: of the same panel, or behind its end of the same panel of the next
+ * tile. */
+INLINE size_t ahead(ptrdiff_t n_spans_left, size_t span_bytes, size_t stride, const int P)
+{
+    return BYTES_AHEAD + ((size_t)n_spans_left * span_bytes > BYTES_AHEAD ? 0 : (size_t)(P - 1) * stride);
+}
+
 /* P panels of s8, `stride` bytes apart, times the T tokens of a block; P, T and first are constants where this is inlined. */
 INLINE void tile_q8(const struct work *w, const int8_t *data, size_t stride, uint32_t panel, uint32_t token,
                     const int P, const int T, const int first)
@@ -151,13 +158,14 @@ INLINE void tile_q8(const struct work *w, const int8_t *data, size_t stride, uin
         _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
             _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) dots[p][t] =
                 _mm512_set1_epi32(span->off128[t]);
-        for (int k = 0; k < SPAN / 4; k++, data += 4 * PANEL, x += T) {
+        const char *next = (const char *)data + ahead(end - span, SPAN * PANEL, stride, P);
+        for (int k = 0; k < SPAN / 4; k++, data += 4 * PANEL, x += T, next += 4 * PANEL) {
             __m512i weights[TILE_PANELS];
             _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
             {
                 weights[p] = _mm512_xor_si512(_mm512_loadu_si512(data + (size_t)p * stride), flip);
                 if (first)
-                    _mm_prefetch((const char *)data + (size_t)p * stride + BYTES_AHEAD, _MM_HINT_T0);
+                    _mm_prefetch(next + (size_t)p * stride, _MM_HINT_T0);
             }
             _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
             {
@@ -174,23 +182,24 @@ INLINE void tile_q8(const struct work *w, const int8_t *data, size_t stride, uin
 }
 
 /* The integers of a group of Q4: T tokens by P panels, onto `dots`. */
-INLINE void group_q4(const uint8_t *data, size_t stride, const uint8_t *by, size_t by_stride,
-                     const uint32_t *x, const int32_t *off8, __m512i dots[TILE_PANELS][BLOCK_TOKENS],
-                     const int P, const int T)
+INLINE void group_q4(const uint8_t *data, const char *next, size_t stride, const uint8_t *by,
+                     size_t by_stride, const uint32_t *x, const int32_t *off8,
+                     __m512i dots[TILE_PANELS][BLOCK_TOKENS], const int P, const int T)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
     __m512i sums[TILE_PANELS][BLOCK_TOKENS];
 
     _Pragma("GCC unroll 3") for (int p = 0; p < P; p++) _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
         sums[p][t] = _mm512_set1_epi32(off8[t]);
-    _Pragma("GCC unroll 4") for (int v = 0; v < GROUP / 8; v++, data += 4 * PANEL, x += 2 * T)
+    _Pragma("GCC unroll 4") for (int v = 0; v < GROUP / 8;
+                                 v++, data += 4 * PANEL, next += 4 * PANEL, x += 2 * T)
     {
         _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
         {
             __m512i both = _mm512_loadu_si512(data + (size_t)p * stride);
             __m512i low = _mm512_and_si512(both, nibble),
                     high = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
-            _mm_prefetch((const char *)data + (size_t)p * stride + BYTES_AHEAD, _MM_HINT_T0);
+            _mm_prefetch(next + (size_t)p * stride, _MM_HINT_T0);
             _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
             {
                 __m512i x0 = _mm512_set1_epi32((int)x[t]), x1 = _mm512_set1_epi32((int)x[T + t]);
@@ -203,6 +212,7 @@ INLINE void group_q4(const uint8_t *data, size_t stride, const uint8_t *by, size
     {
         __m512i multiplier =
             _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(by + (size_t)p * by_stride)));
+        _mm_prefetch((const char *)by + (size_t)(P + p) * by_stride, _MM_HINT_T0); /* of the next tile */
         _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) dots[p][t] =
             _mm512_add_epi32(dots[p][t], _mm512_mullo_epi32(sums[p][t], multiplier));
     }
@@ -224,8 +234,9 @@ INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const 
         __m512i dots[TILE_PANELS][BLOCK_TOKENS];
         _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
             _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) dots[p][t] = _mm512_setzero_si512();
-        for (int half = 0; half < 2; half++) {
-            group_q4(data, stride, by, by_stride, x, span->off8[half], dots, P, T);
+        const char *next = (const char *)data + ahead(end - span, SPAN / 2 * PANEL, stride, P);
+        for (int half = 0; half < 2; half++, next += GROUP / 2 * PANEL) {
+            group_q4(data, next, stride, by, by_stride, x, span->off8[half], dots, P, T);
             data += GROUP / 2 * PANEL;
             by += PANEL;
             x += GROUP / 4 * T;

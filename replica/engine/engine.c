@@ -110,6 +110,16 @@ static weir_err choose_backend(struct weir_engine *eng, struct parallel_opts *op
     return WEIR_OK;
 }
 
+/* NULL means the first of the two words. */
+static weir_err one_of(const char *word, const char *param, const char *first, const char *second,
+                       bool *ret_second, struct weir_why *why)
+{
+    *ret_second = word && strcmp(word, second) == 0;
+    if (!word || *ret_second || strcmp(word, first) == 0)
+        return WEIR_OK;
+    return weir_fail_param(why, param, WEIR_INVALID, "%s: `%s` is not %s or %s", param, word, first, second);
+}
+
 static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
 {
     static const char *const names[] = {
@@ -126,12 +136,13 @@ static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
         return weir_fail_param(why, "weights", WEIR_INVALID, "weights: `%s` is not native, q8, q4 or fp8",
                                eng->opts.weights);
     opts.quant = (enum weir_quant)i;
-    if (eng->opts.kv && strcmp(eng->opts.kv, "bf16") == 0)
-        opts.backend.kv = WEIR_BF16;
-    else if (eng->opts.kv && strcmp(eng->opts.kv, "f32") != 0)
-        return weir_fail_param(why, "kv_type", WEIR_INVALID, "kv_type: `%s` is not f32 or bf16",
-                               eng->opts.kv);
-    weir_err err = choose_backend(eng, &opts, why);
+    bool wide = false;
+    weir_err err = one_of(eng->opts.kv, "kv_type", "bf16", "f32", &wide, why);
+    opts.backend.kv = wide ? WEIR_F32 : WEIR_BF16;
+    if (err == WEIR_OK)
+        err = one_of(eng->opts.activations, "activations", "fast", "exact", &opts.backend.exact, why);
+    if (err == WEIR_OK)
+        err = choose_backend(eng, &opts, why);
     if (err != WEIR_OK)
         return err;
     return parallel_open(&opts, &eng->config, &eng->model, why);

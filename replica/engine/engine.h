@@ -26,7 +26,8 @@ struct weir_engine_opts {
     uint32_t tensor_parallel; /* ranks; 0 or 1 = none */
     const char *backend;      /* "cpu", "cuda", or "auto": cuda when there is a device; NULL = cpu */
     const char *weights;      /* how they are kept: "native", "q8", "q4" or "fp8"; NULL = native */
-    const char *kv;           /* keys and values: "f32" or "bf16"; NULL = f32 */
+    const char *kv;           /* keys and values: "f32" or "bf16"; NULL = bf16 */
+    const char *activations;  /* on a CPU: "fast", as kernels.h tells of `exact`, or "exact"; NULL = fast */
     uint32_t n_slots;         /* sequences at once */
     uint32_t n_queue_max;     /* sessions waiting */
     uint64_t kv_bytes;        /* of the page pool; 0 = enough for n_slots whole contexts, at most 1 GiB */

@@ -14,6 +14,7 @@
 enum { N_MIXED = 32, N_VOCAB = 97 };
 
 static char dir[TINY_DIR_MAX];
+static const char *kv; /* of all engines; NULL: the default */
 
 static int make_model(void **state)
 {
@@ -50,7 +51,7 @@ static struct run_request *run_alone(void)
     struct run_request *requests = calloc(N_MIXED, sizeof *requests);
 
     for (uint32_t i = 0; i < N_MIXED; i++) {
-        struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 3 });
+        struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 3, .kv = kv });
         mixed_request(&requests[i], i);
         run_one(eng, &requests[i]);
         run_idle(eng);
@@ -70,7 +71,10 @@ static void compare_all(const struct run_request *a, const struct run_request *b
 static void run_mixed(const struct run_request *alone, const struct weir_engine_opts *opts, bool staggered)
 {
     struct run_request *requests = calloc(N_MIXED, sizeof *requests);
-    struct weir_engine *eng = run_open(dir, opts);
+    struct weir_engine_opts here = *opts;
+
+    here.kv = kv;
+    struct weir_engine *eng = run_open(dir, &here);
 
     for (uint32_t i = 0; i < N_MIXED; i++) {
         mixed_request(&requests[i], i);
@@ -109,14 +113,16 @@ static void test_every_instruction_set(void **state)
     static const char *const isas[] = { "generic", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx" };
 
     (void)state;
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-        setenv("WEIR_CPU", isas[i], 1);
+    for (size_t i = 0; i < 2 * sizeof isas / sizeof *isas; i++) {
+        setenv("WEIR_CPU", isas[i / 2], 1);
+        kv = i % 2 ? "f32" : "bf16";
         struct run_request *alone = run_alone();
         run_mixed(alone, &(struct weir_engine_opts){ .n_slots = 20, .step_tokens = 48, .n_threads = 2 },
                   true);
         free(alone);
     }
     unsetenv("WEIR_CPU");
+    kv = NULL;
 }
 
 static void test_cache_cold_and_warm(void **state)

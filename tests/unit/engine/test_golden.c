@@ -77,7 +77,8 @@ static void check_all(const char *isa)
 
     setenv("WEIR_CPU", isa, 1);
     struct weir_engine *eng =
-        run_open(MODEL, &(struct weir_engine_opts){ .n_threads = 2, .kv_bytes = 8 << 20 });
+        run_open(MODEL, &(struct weir_engine_opts){
+                            .n_threads = 2, .kv_bytes = 8 << 20, .kv = "f32", .activations = "exact" });
     n_checked = 0;
     for (size_t i = 0; i < json_array_size(rows); i++)
         check_prompt(eng, json_array_get(rows, i));

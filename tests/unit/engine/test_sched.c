@@ -13,7 +13,7 @@
 #include "replica/engine/engine_int.h"
 #include "tests/unit/engine/run.h"
 
-enum { N_VOCAB = 31, PAGE_BYTES = 16 * 2 * 4 * 4 };
+enum { N_VOCAB = 31, PAGE_BYTES = 16 * 2 * 4 * 2 };
 
 static char dir[TINY_DIR_MAX];
 

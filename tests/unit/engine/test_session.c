@@ -382,7 +382,7 @@ static void test_queue_bound(void **state)
 /* [E1] What could never fit is refused; what fits the pool alone waits for it and ends. */
 static void test_pool_bound(void **state)
 {
-    const uint64_t page = 2 * 2 * 2 * 16 * 4 * 16; /* k and v, layers, KV heads, width, f32, tokens */
+    const uint64_t page = 2 * 2 * 2 * 16 * 2 * 16; /* k and v, layers, KV heads, width, bf16, tokens */
     struct weir_engine *eng = run_open(dir, &(struct weir_engine_opts){ .n_slots = 4, .kv_bytes = 6 * page });
     struct run_request r, fits[3];
     struct weir_why why;
@@ -440,6 +440,10 @@ static void test_engine_options(void **state)
     opts.kv = "f16";
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
     assert_string_equal(why.param, "kv_type");
+    opts = good;
+    opts.activations = "rough";
+    assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_INVALID);
+    assert_string_equal(why.param, "activations");
     opts = good;
     opts.model_dir = "/nowhere";
     assert_int_equal(weir_engine_open(&opts, &eng, &why), WEIR_IO);

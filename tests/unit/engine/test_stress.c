@@ -95,7 +95,7 @@ static void test_random_lives(void **state)
                                                                         .n_queue_max = 8,
                                                                         .step_tokens = 32,
                                                                         .n_threads = 2,
-                                                                        .kv_bytes = 20 * 16 * 2 * 4 * 4 });
+                                                                        .kv_bytes = 20 * 16 * 2 * 4 * 2 });
     assert_int_equal(eng->kv.n_pages, 20);
     while (n_opened < N_OPENED) {
         struct run_request *r = &requests[below(N_REQUESTS)];

@@ -734,7 +734,7 @@ static void check_bf16(struct weir_backend *wide, const struct weir_attn_dims *d
     half->attention(half, out, qkv, &narrow, &batch, dims, 0.2f);
     assert_true(weir_ref_nmse(out, wanted, (size_t)N_TOK * n_q) < 2e-5);
     for (size_t k = 0; k < sizeof steps / sizeof *steps;
-         k++) { /* [B2] [D3] [D4] as they would come one after the other */
+         k++) { /* [B2] [A2] [D3] as they would come one after the other */
         memcpy(qkv, kept, (size_t)N_TOK * width * sizeof *qkv);
         memset(narrow.k, 0xff, N_PAGE * page);
         memset(narrow.v, 0xff, N_PAGE * page);

@@ -163,7 +163,8 @@ static struct weir_backend *open_backend(uint32_t n_threads)
     struct weir_backend *be = NULL;
     struct weir_why why;
 
-    assert_int_equal(weir_backend_cpu_open(&(struct weir_backend_opts){ .n_threads = n_threads }, &be, &why),
+    assert_int_equal(weir_backend_cpu_open(
+                         &(struct weir_backend_opts){ .n_threads = n_threads, .exact = true }, &be, &why),
                      WEIR_OK);
     return be;
 }
