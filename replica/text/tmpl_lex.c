@@ -130,7 +130,8 @@ static size_t find_end(const struct lexer *lx, size_t at, const char *mark, char
 static bool lex_comment(struct lexer *lx)
 {
     char sign;
-    size_t end = find_end(lx, lx->at + 2, "#}", &sign);
+    size_t begin = lx->at + 2;
+    size_t end = find_end(lx, begin + (sign_at(lx, begin) != '\0'), "#}", &sign); /* one sign is not both */
 
     if (end == SIZE_MAX)
         return lex_fail(lx, WEIR_CORRUPT, "a comment has no end");

@@ -122,7 +122,7 @@ static bool split_spaces(struct tmpl_run *run, struct weir_str s, int64_t n_max,
         size_t end = 0;
         uint32_t c = 0;
         if (n_max-- == 0)
-            return push_part(run, list, s, 0, tmpl_strip(s, NULL, false, true).len);
+            return push_part(run, list, s, 0, s.len);
         while (end < s.len) {
             size_t n = tmpl_char_at(s, end, &c);
             if (tmpl_is_space(c))
@@ -193,7 +193,7 @@ METHOD(s_rsplit)
     if (!tmpl_arg_given(argv[0]))
         return tmpl_fail(run, WEIR_UNIMPLEMENTED, "rsplit: a count needs a separator");
     if (!want_str(run, argv[0], &by) || !tmpl_new_list(run, TMPL_LIST, &parts) ||
-        !tmpl_tick(run, self.str.len))
+        !tmpl_tick(run, self.str.len * (by.len + 1)))
         return false;
     if (by.len == 0)
         return tmpl_fail(run, WEIR_INVALID, "rsplit: an empty separator");
