@@ -30,6 +30,15 @@ static inline uint32_t tile_panels(uint32_t n)
     return n == TILE_PANELS + 1 ? 2 : n < TILE_PANELS ? n : TILE_PANELS;
 }
 
+/* The panel that block number i of a tile's tokens fetches for the next tile: one each, from the second block on; else one that
+ * lies there already. */
+static inline uint32_t later_panel(uint32_t panel, uint32_t n_panel, uint32_t i, uint32_t end)
+{
+    uint32_t later = panel + n_panel + i - 1;
+
+    return i >= 1 && i <= TILE_PANELS && later < end ? later : panel;
+}
+
 /* dots_bf16.c */
 size_t dots_bf16_prepared_bytes(const struct weir_matrix *m);
 void dots_bf16_prepare(const float *x, const struct weir_matrix *m, uint32_t n_tok, uint32_t begin,

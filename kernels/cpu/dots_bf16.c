@@ -3,8 +3,9 @@
  *   [D1] Every output is one chain of dots along n_in, a pair of inputs at a time, in order, whatever the tile it falls into: the
  *        bits do not depend on the batch.
  *
- * 3 panels by 8 tokens are 24 sums: 11 loads feed 24 dots, and enough chains hide their latency. A few tokens wait for memory
- * only; weights are fetched ahead for the first block, and lie in the second cache for those that follow. */
+ * 3 panels by 8 tokens are 24 sums: 11 loads feed 24 dots, and enough chains hide their latency. The first block of tokens fetches
+ * weights just ahead; they lie in the second cache for those that follow, of which the first three fetch a panel each of the
+ * next tile there, so that memory works while dots are computed. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -52,9 +53,9 @@ void dots_bf16_prepare(const float *x, const struct weir_matrix *m, uint32_t n_t
     }
 }
 
-/* P panels times the T tokens of a block; P, T and first are constants where this is inlined. */
-INLINE void tile(float *out, const struct weir_matrix *m, uint32_t panel, const uint32_t *x, const int P,
-                 const int T, const int first)
+/* P panels times the T tokens of a block; P, T and first are constants where this is inlined. `later`: a panel to fetch. */
+INLINE void tile(float *out, const struct weir_matrix *m, uint32_t panel, const uint32_t *x,
+                 const uint32_t *later, const int P, const int T, const int first)
 {
     size_t stride = (size_t)m->n_pair * PANEL;
     const uint32_t *w = (const uint32_t *)m->data + panel * stride;
@@ -62,8 +63,10 @@ INLINE void tile(float *out, const struct weir_matrix *m, uint32_t panel, const 
 
     _Pragma("GCC unroll 3") for (int p = 0; p < P; p++) _Pragma("GCC unroll 8") for (int t = 0; t < T; t++)
         sums[p][t] = _mm512_setzero_ps();
-    for (uint32_t k = 0; k < m->n_pair; k++, w += PANEL, x += T) {
+    for (uint32_t k = 0; k < m->n_pair; k++, w += PANEL, x += T, later += PANEL) {
         __m512bh weights[TILE_PANELS];
+        if (!first)
+            _mm_prefetch((const char *)later, _MM_HINT_T1);
         /* Behind the panel's end the same panel of the next tile comes. */
         const uint32_t *next = w + AHEAD * PANEL + (k + AHEAD < m->n_pair ? 0 : (size_t)(P - 1) * stride);
         _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
@@ -89,15 +92,16 @@ INLINE void tile(float *out, const struct weir_matrix *m, uint32_t panel, const 
 }
 
 #define TILES(T, FIRST)                                                                                      \
-    static __attribute__((noinline)) void tiles_##T##_##FIRST(                                               \
-        float *out, const struct weir_matrix *m, uint32_t panel, uint32_t n_panel, const uint32_t *x)        \
+    static __attribute__((noinline)) void tiles_##T##_##FIRST(float *out, const struct weir_matrix *m,       \
+                                                              uint32_t panel, uint32_t n_panel,              \
+                                                              const uint32_t *x, const uint32_t *later)      \
     {                                                                                                        \
         if (n_panel == 3)                                                                                    \
-            tile(out, m, panel, x, 3, T, FIRST);                                                             \
+            tile(out, m, panel, x, later, 3, T, FIRST);                                                      \
         else if (n_panel == 2)                                                                               \
-            tile(out, m, panel, x, 2, T, FIRST);                                                             \
+            tile(out, m, panel, x, later, 2, T, FIRST);                                                      \
         else                                                                                                 \
-            tile(out, m, panel, x, 1, T, FIRST);                                                             \
+            tile(out, m, panel, x, later, 1, T, FIRST);                                                      \
     }
 TILES(8, 1)
 TILES(8, 0)
@@ -109,7 +113,7 @@ TILES(1, 1)
 TILES(1, 0)
 
 typedef void tiles_fn(float *out, const struct weir_matrix *m, uint32_t panel, uint32_t n_panel,
-                      const uint32_t *x);
+                      const uint32_t *x, const uint32_t *later);
 
 static tiles_fn *tiles_of(uint32_t width, int first)
 {
@@ -130,10 +134,12 @@ void dots_bf16_linear(float *out, const struct weir_matrix *m, uint32_t n_tok, u
 {
     for (uint32_t panel = begin, n_panel; panel < end; panel += n_panel) {
         n_panel = tile_panels(end - panel);
-        for (uint32_t t = 0, width; t < n_tok; t += width) {
+        for (uint32_t t = 0, i = 0, width; t < n_tok; t += width, i++) {
             width = block_tokens(n_tok - t, BLOCK_TOKENS);
+            uint32_t later = later_panel(panel, n_panel, i, end);
             tiles_of(width, t == 0)(out + (size_t)t * m->n_out, m, panel, n_panel,
-                                    (const uint32_t *)prepared + (size_t)t * m->n_pair);
+                                    (const uint32_t *)prepared + (size_t)t * m->n_pair,
+                                    (const uint32_t *)m->data + (size_t)later * m->n_pair * PANEL);
         }
     }
 }

@@ -142,12 +142,24 @@ INLINE size_t ahead(ptrdiff_t n_spans_left, size_t span_bytes, size_t stride, co
     return BYTES_AHEAD + ((size_t)n_spans_left * span_bytes > BYTES_AHEAD ? 0 : (size_t)(P - 1) * stride);
 }
 
-/* P panels of s8, `stride` bytes apart, times the T tokens of a block; P, T and first are constants where this is inlined. */
-INLINE void tile_q8(const struct work *w, const int8_t *data, size_t stride, uint32_t panel, uint32_t token,
+/* Where a tile of s8 finds its weights, and what it fetches beside them. */
+struct source {
+    const int8_t *data;
+    size_t stride; /* bytes from panel to panel */
+    const char
+        *later; /* a panel of the next tile's, as it is packed, and how many bytes of it for 4 inputs */
+    size_t later_step;
+};
+
+/* P panels of s8 times the T tokens of a block; P, T and first are constants where this is inlined. */
+INLINE void tile_q8(const struct work *w, const struct source *from, uint32_t panel, uint32_t token,
                     const int P, const int T, const int first)
 {
     const struct span *span = spans_of(w, token);
     const uint32_t *x = w->b.words + (size_t)token * (w->m->n_wide / 4);
+    const int8_t *data = from->data;
+    const char *later = from->later;
+    const size_t stride = from->stride, later_step = from->later_step;
     const __m512i flip = _mm512_set1_epi8(-128);
     __m512 sums[TILE_PANELS][BLOCK_TOKENS];
 
@@ -159,8 +171,11 @@ INLINE void tile_q8(const struct work *w, const int8_t *data, size_t stride, uin
             _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) dots[p][t] =
                 _mm512_set1_epi32(span->off128[t]);
         const char *next = (const char *)data + ahead(end - span, SPAN * PANEL, stride, P);
-        for (int k = 0; k < SPAN / 4; k++, data += 4 * PANEL, x += T, next += 4 * PANEL) {
+        for (int k = 0; k < SPAN / 4;
+             k++, data += 4 * PANEL, x += T, next += 4 * PANEL, later += later_step) {
             __m512i weights[TILE_PANELS];
+            if (!first)
+                _mm_prefetch(later, _MM_HINT_T1);
             _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
             {
                 weights[p] = _mm512_xor_si512(_mm512_loadu_si512(data + (size_t)p * stride), flip);
@@ -263,7 +278,7 @@ INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const 
     }
 
 #define TILES(T)                                                                                             \
-    static __attribute__((noinline)) void q8_##T(const struct work *w, const int8_t *data, size_t stride,    \
+    static __attribute__((noinline)) void q8_##T(const struct work *w, const struct source *from,            \
                                                  uint32_t panel, uint32_t n_panel, uint32_t token)           \
     {                                                                                                        \
         if (token == 0) {                                                                                    \
@@ -277,12 +292,12 @@ INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const 
     {                                                                                                        \
         BY_PANELS(Q4_##T)                                                                                    \
     }
-#define Q8_FIRST_4(P) tile_q8(w, data, stride, panel, token, P, 4, 1)
-#define Q8_FIRST_2(P) tile_q8(w, data, stride, panel, token, P, 2, 1)
-#define Q8_FIRST_1(P) tile_q8(w, data, stride, panel, token, P, 1, 1)
-#define Q8_4(P) tile_q8(w, data, stride, panel, token, P, 4, 0)
-#define Q8_2(P) tile_q8(w, data, stride, panel, token, P, 2, 0)
-#define Q8_1(P) tile_q8(w, data, stride, panel, token, P, 1, 0)
+#define Q8_FIRST_4(P) tile_q8(w, from, panel, token, P, 4, 1)
+#define Q8_FIRST_2(P) tile_q8(w, from, panel, token, P, 2, 1)
+#define Q8_FIRST_1(P) tile_q8(w, from, panel, token, P, 1, 1)
+#define Q8_4(P) tile_q8(w, from, panel, token, P, 4, 0)
+#define Q8_2(P) tile_q8(w, from, panel, token, P, 2, 0)
+#define Q8_1(P) tile_q8(w, from, panel, token, P, 1, 0)
 #define Q4_4(P) tile_q4(w, panel, token, P, 4)
 #define Q4_2(P) tile_q4(w, panel, token, P, 2)
 #define Q4_1(P) tile_q4(w, panel, token, P, 1)
@@ -290,12 +305,13 @@ TILES(4)
 TILES(2)
 TILES(1)
 
-static void tiles_q8(const struct work *w, const int8_t *data, size_t stride, uint32_t panel,
-                     uint32_t n_panel, uint32_t n_tok)
+static void tiles_q8(const struct work *w, struct source *from, uint32_t panel, uint32_t n_panel,
+                     uint32_t end, uint32_t n_tok)
 {
-    for (uint32_t t = 0, width; t < n_tok; t += width) {
+    for (uint32_t t = 0, i = 0, width; t < n_tok; t += width, i++) {
         width = block_tokens(n_tok - t, BLOCK_TOKENS);
-        (width == 4 ? q8_4 : width == 2 ? q8_2 : q8_1)(w, data, stride, panel, n_panel, t);
+        from->later = (const char *)w->m->data + later_panel(panel, n_panel, i, end) * panel_bytes(w->m);
+        (width == 4 ? q8_4 : width == 2 ? q8_2 : q8_1)(w, from, panel, n_panel, t);
     }
 }
 
@@ -313,15 +329,16 @@ void dots_bytes_linear(float *out, const struct weir_matrix *m, uint32_t n_tok, 
     struct work w = { out, m, bytes_of(prepared, m) };
     bool widen = m->quant == WEIR_Q4 && n_tok > FEW_TOKENS;
     size_t stride = widen ? (size_t)m->n_wide * PANEL : panel_bytes(m);
+    struct source from = { .stride = stride, .later_step = m->quant == WEIR_Q4 ? 2 * PANEL : 4 * PANEL };
 
     for (uint32_t panel = begin, n_panel; panel < end; panel += n_panel) {
         n_panel = tile_panels(end - panel);
         for (uint32_t p = 0; widen && p < n_panel; p++)
             vnni_widen((int8_t *)own + p * stride, m, panel + p);
+        from.data = widen ? own : (const int8_t *)m->data + panel * stride;
         if (m->quant == WEIR_Q4 && !widen)
             tiles_q4(&w, panel, n_panel, n_tok);
         else
-            tiles_q8(&w, widen ? own : (const int8_t *)m->data + panel * stride, stride, panel, n_panel,
-                     n_tok);
+            tiles_q8(&w, &from, panel, n_panel, end, n_tok);
     }
 }
