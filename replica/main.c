@@ -147,6 +147,7 @@ static weir_err open_model(struct replica *r, struct weir_why *why)
         .cache_share_pct = r->conf.cache_share_pct,
         .kv_bytes = r->conf.kv_bytes,
         .step_tokens = r->conf.step_tokens,
+        .step_ms_max = r->conf.step_ms_max,
     };
     weir_err err = WEIR_OK;
 

@@ -24,6 +24,8 @@
     X(U32, cache_share_pct, "50", 1, 100, "%", "of KV: who has more gives up his own cached pages first")    \
     X(U64, kv_bytes, "0", 0, 0, "bytes", "KV pool; 0 = room for every slot's whole context, at most 1 GiB")  \
     X(U32, step_tokens, "256", 16, 65536, "tokens", "budget of one engine step")                             \
+    X(U32, step_ms_max, "100", 0, 60000, "ms",                                                               \
+      "of a step in which somebody decodes: prompts wait for the next; 0 = no bound")                        \
     X(U32, text_workers, "1", 1, 64, "threads", "templates and tokenizing")                                  \
     X(STR, tool_format, "auto", 0, 16, "",                                                                   \
       "how the model writes calls: none|llama3|hermes|mistral|deepseek")                                     \

@@ -32,6 +32,8 @@ struct weir_engine_opts {
     uint32_t n_queue_max;     /* sessions waiting */
     uint64_t kv_bytes;        /* of the page pool; 0 = enough for n_slots whole contexts, at most 1 GiB */
     uint32_t step_tokens;     /* token budget of a step; 0 = 256 */
+    uint32_t step_ms_max;     /* of a step in which somebody decodes: prompts get what fits, at the rate they
+                               * are computed; 0 = no bound in time */
     uint32_t queue_ms_max;    /* of prompts waiting, at the rate they are computed; 0 = no bound in time */
     uint32_t starve_ms;       /* who waits longer goes before every class; 0 = 10000 */
     uint32_t cache_share_pct; /* of the pages: an account that has more takes the place of its own cached

@@ -97,6 +97,17 @@ static struct seq *filling(struct weir_session *ses)
     return NULL;
 }
 
+/* Tokens of prompts in this step. The rate is that of whole steps, decoding included, so that steps settle at their bound. [H1] */
+static uint32_t prompt_budget(const struct weir_engine *eng)
+{
+    double in_time = eng->prefill_tokens_s * eng->opts.step_ms_max / 1e3;
+    uint32_t n = eng->opts.step_tokens > eng->n_decode ? eng->opts.step_tokens - eng->n_decode : 0;
+
+    if (eng->n_decode > 0 && in_time > 0 && in_time < n)
+        n = (uint32_t)in_time;
+    return n > WEIR_KV_BLOCK ? n : WEIR_KV_BLOCK;
+}
+
 void sched_fill(struct weir_engine *eng, uint64_t now_ns)
 {
     uint32_t budget, n_copies = 0;
@@ -106,8 +117,7 @@ void sched_fill(struct weir_engine *eng, uint64_t now_ns)
     suspend_for_room(eng, now_ns);
     add_decodes(eng);
     eng->n_decode = eng->n_tok;
-    budget = eng->opts.step_tokens > eng->n_tok + WEIR_KV_BLOCK ? eng->opts.step_tokens - eng->n_tok
-                                                                : WEIR_KV_BLOCK; /* [H1] */
+    budget = prompt_budget(eng);
     for (struct weir_session *ses = eng->running.first; ses && budget > 0; ses = ses->next) {
         struct seq *seq = filling(ses);
         if (!seq)

@@ -362,6 +362,46 @@ static void test_queue_is_bounded_by_time(void **state)
     weir_engine_close(eng);
 }
 
+/* [H1] A machine that takes 10 ms a step and 1 ms a token. While somebody decodes, steps settle at the bound, however the bound
+ * was missed at first, and prompts always go on; when nobody does, prompts get the whole budget. */
+static void test_steps_are_bounded_by_time(void **state)
+{
+    enum { STEP_MS = 60, N_PROMPTS = 6 };
+    struct run_request decoder, prompts[N_PROMPTS];
+    struct weir_engine_step step;
+    struct weir_why why;
+    uint64_t now_ns = WEIR_MS;
+    uint32_t n_open = 0, n_bounded = 0;
+
+    (void)state;
+    struct weir_engine *eng =
+        run_open(dir, &(struct weir_engine_opts){ .n_slots = 8, .step_tokens = 150, .step_ms_max = STEP_MS });
+    run_request_init(&decoder, 1, N_VOCAB, 200, 30);
+    assert_int_equal(weir_session_open(eng, &decoder.params, now_ns, &decoder.session, &why), WEIR_OK);
+    while (weir_engine_has_work(eng)) {
+        assert_int_equal(weir_engine_step(eng, now_ns, &step, &why), WEIR_OK);
+        uint64_t step_ms = 10 + step.n_prefill + step.n_decode;
+        now_ns += step_ms * WEIR_MS;
+        if (step.n_decode == 0)
+            assert_true(step.n_prefill == 150 || step.n_prefill == 50); /* all of the first prompt */
+        for (; step.n_decode == 1 && n_open < N_PROMPTS; n_open++) {
+            run_request_init(&prompts[n_open], 2 + n_open, N_VOCAB, 200, 1);
+            assert_int_equal(
+                weir_session_open(eng, &prompts[n_open].params, now_ns, &prompts[n_open].session, &why),
+                WEIR_OK);
+        }
+        n_bounded += step.n_decode > 0 && step.n_prefill > 0;
+        if (n_bounded > 10 && step.n_decode == 1 && step.n_prefill > 0)
+            assert_in_range(step_ms, WEIR_KV_BLOCK, STEP_MS + STEP_MS / 5);
+    }
+    assert_true(n_bounded > 15);
+    weir_session_close(decoder.session);
+    for (uint32_t i = 0; i < n_open; i++)
+        weir_session_close(prompts[i].session);
+    run_idle(eng);
+    weir_engine_close(eng);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_leader_goes),
         cmocka_unit_test(test_cache_is_shared_out),
         cmocka_unit_test(test_queue_is_bounded_by_time),
+        cmocka_unit_test(test_steps_are_bounded_by_time),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }
