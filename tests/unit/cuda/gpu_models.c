@@ -5,7 +5,8 @@
  *
  * The prompt goes in chunks, then tokens one by one: from the third step on recorded ones. Log-probabilities of the CPU's best
  * tokens may differ by what bf16 costs; a greedy token must be the CPU's wherever the CPU's best is ahead of the device's by more
- * than that, but for REROUTED_MAX of a model with experts. Several ranks: NCCL where each has a GPU, in the process where they share one. Ends with 0: all agree; 1: not; 77: no
+ * than that, but for REROUTED_MAX of a model with experts. Then tokens drawn on the device, each waited for or with the next step
+ * launched before: the same. Several ranks: NCCL where each has a GPU, in the process where they share one. Ends with 0: all agree; 1: not; 77: no
  * device. */
 #include <math.h>
 #include <stdio.h>
@@ -44,14 +45,17 @@ static weir_err open_device(const struct weir_backend_opts *opts, struct weir_ba
 static bool open_runner(struct runner *r, const struct golden_model *g, const struct model_config *config,
                         const struct parallel_opts *opts)
 {
-    const struct model_limits limits = { .n_tok_max = CHUNK, .n_logits_max = CHUNK, .n_blocks = N_PAGES };
+    struct model_limits limits = { .n_tok_max = CHUNK, .n_logits_max = CHUNK, .n_blocks = N_PAGES };
     struct weir_why why = { 0 };
 
     *r = (struct runner){ 0 };
     for (int32_t i = 0; i < N_PAGES; i++)
         r->table[i] = (i * 7 + 3) % N_PAGES;
-    if (parallel_open(opts, config, &r->p, &why) == WEIR_OK &&
-        parallel_load(r->p, g->dir, &limits, &why) == WEIR_OK)
+    weir_err err = parallel_open(opts, config, &r->p, &why);
+    limits.n_draws_max = err == WEIR_OK && parallel_can_draw(r->p);
+    if (err == WEIR_OK)
+        err = parallel_load(r->p, g->dir, &limits, &why);
+    if (err == WEIR_OK)
         return true;
     printf("%s: %s\n", g->name, why.text);
     return false;
@@ -155,6 +159,66 @@ static bool compare(struct sweep *s, const struct golden_model *g, struct runner
     return mean < MEAN_MAX; /* false for NaN */
 }
 
+/* ---- tokens drawn on the device ---- */
+/* The next step, whose id is known, or is result 0 of the latest draw. */
+static weir_err next_step(struct runner *r, int32_t id, bool known, struct weir_why *why)
+{
+    const int32_t pos = r->pos++, zero = 0;
+    const struct weir_batch batch = { 1, &id, &pos, &zero, r->table, 1, N_PAGES, known ? NULL : &zero };
+    weir_err err = parallel_forward(r->p, &batch, why);
+
+    return err == WEIR_OK ? parallel_head(r->p, &zero, 1, why) : err;
+}
+
+/* Drawn tokens behind the prompt: each waited for before the next step, or looked at when the next step is launched. */
+static bool draw_tokens(struct runner *r, const struct golden_model *g, bool waits, int32_t out[N_GREEDY])
+{
+    const struct weir_drawn *drawn = NULL;
+    uint32_t row = (g->n_prompt - 1) % CHUNK;
+    struct weir_why why = { 0 };
+    weir_err err = WEIR_OK;
+
+    r->pos = 0;
+    for (uint32_t from = 0; from < g->n_prompt; from += CHUNK)
+        if (!feed(r, g->prompt + from, g->n_prompt - from < CHUNK ? g->n_prompt - from : CHUNK))
+            return false;
+    for (uint32_t i = 0; err == WEIR_OK && i < N_GREEDY; i++) {
+        const struct weir_draw draw = { .temperature = i % 3 ? 0.8 : 0, /* greedy now and then */
+                                        .top_p = 1,
+                                        .repetition = 1,
+                                        .seed = 42,
+                                        .position = (uint32_t)r->pos,
+                                        .row = i ? 0 : (int32_t)row };
+        err = parallel_draw(r->p, i % 2, 0, &draw, 1, &why);
+        if (err == WEIR_OK && !waits)
+            err = next_step(r, 0, false, &why);
+        if (err == WEIR_OK)
+            err = parallel_drawn(r->p, i % 2, &drawn, &why);
+        if (err == WEIR_OK)
+            out[i] = drawn[0].id;
+        if (err == WEIR_OK && waits)
+            err = next_step(r, out[i], true, &why);
+    }
+    if (err != WEIR_OK)
+        printf("%s: drawing failed: %s\n", g->name, why.text);
+    return err == WEIR_OK;
+}
+
+static bool same_ahead(struct runner *r, const struct golden_model *g)
+{
+    int32_t waited[N_GREEDY], ahead[N_GREEDY];
+
+    if (!draw_tokens(r, g, true, waited) || !draw_tokens(r, g, false, ahead))
+        return false;
+    for (int i = 0; i < N_GREEDY; i++)
+        if (waited[i] != ahead[i] || waited[i] < 0 || (uint32_t)waited[i] >= g->n_vocab) {
+            printf("%s: drawn token %d is %d, and %d when its step is launched ahead\n", g->name, i,
+                   waited[i], ahead[i]);
+            return false;
+        }
+    return true;
+}
+
 static void check_case(const struct golden_model *g, void *arg)
 {
     struct sweep *s = arg;
@@ -176,7 +240,7 @@ static void check_case(const struct golden_model *g, void *arg)
         return;
     }
     if (!open_runner(&cpu, g, &config, &on_cpu) || !open_runner(&device, g, &config, &on_device) ||
-        !compare(s, g, &cpu, &device, config.n_expert > 0 ? REROUTED_MAX : 0)) {
+        !compare(s, g, &cpu, &device, config.n_expert > 0 ? REROUTED_MAX : 0) || !same_ahead(&device, g)) {
         printf("FAIL %s\n", g->name);
         s->n_bad++;
     }
