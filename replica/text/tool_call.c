@@ -56,7 +56,7 @@ static bool in_name(char c)
 /* name{...}, name[ARGS]{...}, name[CALL_ID]id[ARGS]{...}: behind [TOOL_CALLS]. */
 static enum verdict mistral_head(struct weir_output_parser *p)
 {
-    struct weir_str s = parse_held(p);
+    struct weir_str s = parse_held_most(p, HEAD_MAX);
     size_t begin = parse_spaces(s, 0), end = begin, i;
 
     if (begin < s.len && s.ptr[begin] == '[') { /* a list of objects */
@@ -87,7 +87,7 @@ static enum verdict mistral_head(struct weir_output_parser *p)
 /* Behind the marker of one call: type, separator, name, a fence of ```json, {...}; or name, separator, {...}. */
 static enum verdict deepseek_head(struct weir_output_parser *p)
 {
-    struct weir_str s = parse_held(p), name;
+    struct weir_str s = parse_held_most(p, HEAD_MAX), name;
     int got;
     size_t sep = parse_find_marker(p, s, 0, DS_SEP, &got), i = sep + strlen(DS_SEP);
     bool partial = got != 1;

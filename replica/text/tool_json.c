@@ -140,7 +140,7 @@ static bool read_name(struct weir_str quoted, struct weir_arena *arena, struct w
 
 enum verdict parse_json_head(struct weir_output_parser *p)
 {
-    struct head h = read_head(parse_held(p));
+    struct head h = read_head(parse_held_most(p, HEAD_MAX));
     struct weir_arena arena;
     struct weir_str name;
     enum verdict v = GO;
@@ -212,14 +212,15 @@ static bool tell_whole(struct weir_output_parser *p, struct weir_str json)
 
 enum verdict parse_whole(struct weir_output_parser *p)
 {
-    int got = parse_scan_on(&p->scan, parse_held(p), 0);
+    struct weir_str s = parse_held_most(p, WEIR_OUTPUT_HELD_MAX);
+    int got = parse_scan_on(&p->scan, s, 0);
 
     /* White space before the brace ends a scan at depth 0 at once. */
-    while (got == 1 && weir_buf_ptr(&p->held)[p->scan.at - 1] != '}')
-        got = parse_scan_on(&p->scan, parse_held(p), 0);
-    if (got == 0 && !p->at_end && weir_buf_len(&p->held) < WEIR_OUTPUT_HELD_MAX)
+    while (got == 1 && s.ptr[p->scan.at - 1] != '}')
+        got = parse_scan_on(&p->scan, s, 0);
+    if (got == 0 && !p->at_end && s.len < WEIR_OUTPUT_HELD_MAX)
         return MORE;
-    if (got != 1 || !tell_whole(p, (struct weir_str){ weir_buf_ptr(&p->held), p->scan.at }))
+    if (got != 1 || !tell_whole(p, (struct weir_str){ s.ptr, p->scan.at }))
         return parse_no_call(p);
     parse_let_go(p, p->scan.at);
     p->state = AT_NEXT;

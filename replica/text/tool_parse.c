@@ -26,6 +26,13 @@ struct weir_str parse_held(const struct weir_output_parser *p)
     return (struct weir_str){ weir_buf_ptr(&p->held), weir_buf_len(&p->held) };
 }
 
+struct weir_str parse_held_most(const struct weir_output_parser *p, size_t n_most)
+{
+    size_t n = weir_buf_len(&p->held);
+
+    return (struct weir_str){ weir_buf_ptr(&p->held), n < n_most ? n : n_most };
+}
+
 void parse_tell(struct weir_output_parser *p, enum weir_output_kind kind, struct weir_str text)
 {
     uint32_t call = p->n_calls ? p->n_calls - 1 : 0;

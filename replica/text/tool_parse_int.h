@@ -72,6 +72,8 @@ struct weir_output_parser {
 /* ---- pieces (tool_parse.c) ---- */
 
 struct weir_str parse_held(const struct weir_output_parser *p);
+/* Its first bytes: what has a bound is judged by them alone, however much has come behind [W1]. */
+struct weir_str parse_held_most(const struct weir_output_parser *p, size_t n_most);
 void parse_tell(struct weir_output_parser *p, enum weir_output_kind kind, struct weir_str text);
 void parse_let_go(struct weir_output_parser *p, size_t n); /* of the first n bytes held */
 void parse_tell_held(struct weir_output_parser *p, enum weir_output_kind kind, size_t n);

@@ -298,6 +298,41 @@ static void test_bounds(void **state)
     weir_buf_release(&got);
 }
 
+/* [W1] The bound on what comes before the arguments is in bytes, not in pieces. */
+static void test_long_heads(void **state)
+{
+    static const struct {
+        enum weir_tool_format tools;
+        const char *begin, *end;
+    } heads[] = { { WEIR_TOOLS_HERMES, "<tool_call>", "{\"name\": \"f\", \"arguments\": {}}" },
+                  { WEIR_TOOLS_HERMES, "<tool_call>{", "\"arguments\": {}, \"name\": \"f\"}" },
+                  { WEIR_TOOLS_MISTRAL, "[TOOL_CALLS]f", "{}" },
+                  { WEIR_TOOLS_DEEPSEEK, CALLS CALL "function" SEP "f\n", "```json\n{}" } };
+    struct weir_buf text, whole, pieces;
+
+    (void)state;
+    weir_buf_init(&text, 0);
+    weir_buf_init(&whole, 0);
+    weir_buf_init(&pieces, 0);
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        const struct weir_output_format format = { .tools = heads[i].tools };
+        for (int n = 3990; n < 4110; n++) {
+            weir_buf_clear(&text);
+            weir_buf_clear(&whole);
+            weir_buf_clear(&pieces);
+            weir_buf_addf(&text, "%s%*s%s", heads[i].begin, n, "", heads[i].end);
+            struct weir_str all = { weir_buf_ptr(&text), weir_buf_len(&text) };
+            feed(&format, all, /* cut= */ 0, &whole);
+            feed(&format, all, /* cut= */ 7, &pieces);
+            assert_string_equal(weir_buf_cstr(&whole), weir_buf_cstr(&pieces));
+        }
+        assert_int_equal(weir_buf_ptr(&whole)[0], 'C'); /* the longest are no calls */
+    }
+    weir_buf_release(&text);
+    weir_buf_release(&whole);
+    weir_buf_release(&pieces);
+}
+
 /* [W2] A model that writes white space for ever: with a quadratic step somewhere this would time out. */
 static void test_much_white_space(void **state)
 {
@@ -411,10 +446,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers),   cmocka_unit_test(test_arguments_stream),
-        cmocka_unit_test(test_bounds),    cmocka_unit_test(test_much_white_space),
-        cmocka_unit_test(test_guessing),  cmocka_unit_test(test_special_markers),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_answers),         cmocka_unit_test(test_arguments_stream),
+        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_much_white_space),
+        cmocka_unit_test(test_long_heads),      cmocka_unit_test(test_guessing),
+        cmocka_unit_test(test_special_markers), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
