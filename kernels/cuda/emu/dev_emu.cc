@@ -17,7 +17,8 @@ struct dev {
 };
 
 static std::atomic<bool> is_lazy;
-static __thread uint64_t n_run; /* of what waited */
+static __thread uint64_t n_run;    /* of what waited */
+static __thread uint32_t n_opened; /* devices, which share what waits: in order is in order for each */
 
 #define EMULATED_DEVICES 8
 
@@ -61,6 +62,7 @@ weir_err dev_open(uint32_t index, struct dev **ret, struct weir_why *why)
     d->index = index;
     if (is_lazy && !emu_waiting)
         emu_waiting = new emu_record();
+    n_opened++;
     *ret = d;
     return WEIR_OK;
 }
@@ -68,8 +70,10 @@ weir_err dev_open(uint32_t index, struct dev **ret, struct weir_why *why)
 void dev_close(struct dev *d)
 {
     run_until(n_asked());
-    delete emu_waiting;
-    emu_waiting = nullptr;
+    if (d && --n_opened == 0) {
+        delete emu_waiting;
+        emu_waiting = nullptr;
+    }
     free(d);
 }
 
