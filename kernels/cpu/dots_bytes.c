@@ -8,9 +8,12 @@
  *        one chain of multiply-adds in order. So the bits do not depend on the batch.
  *
  * The dot products are written as assembly: GCC 12 spills the sums of the intrinsic to memory.
- * Q4 as it lies: a nibble is an unsigned byte of 0 to 15, for which 8 * sum q is taken off; a group's sum is multiplied by its
- * multiplier. For more than FEW_TOKENS panels are widened to Q8 first. */
+ * A few tokens go a panel at a time, so that weights come from memory as one stream: short panels in threes were three streams
+ * that began anew all the time, at two thirds of the speed. Integers may be summed in any order, so several sums of a span hide the
+ * latency of the dots. Q4 is then multiplied as it lies: a nibble is an unsigned byte of 0 to 15, for which 8 * sum q is taken
+ * off; a group's sum is multiplied by its multiplier. For more tokens panels of Q4 are widened to Q8 first. */
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "kernels/cpu/dots.h"
@@ -18,6 +21,8 @@
 
 #define BLOCK_TOKENS 4
 #define BYTES_AHEAD 1536 /* of a panel, to fetch ahead */
+#define FEW_Q8 4         /* tokens up to which panels go one by one: measured */
+#define FEW_Q4 8
 #define INLINE static inline __attribute__((always_inline))
 #define DOT(sum, w, x) __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x))
 
@@ -113,7 +118,7 @@ void dots_bytes_prepare(const float *x, const struct weir_matrix *m, uint32_t n_
     }
 }
 
-/* ---- tiles ---- */
+/* ---- products ---- */
 struct work {
     float *out;
     const struct weir_matrix *m;
@@ -135,6 +140,125 @@ INLINE void put(const struct work *w, uint32_t panel, uint32_t token, __m512 sum
                           _mm512_mul_ps(sum, scales));
 }
 
+/* ---- a few tokens ---- */
+#define CHAINS 4 /* of dots at once */
+
+/* A span's integers of the T tokens that there are: the sums of several chains. */
+INLINE void add_span(__m512 sums[BLOCK_TOKENS], __m512i dots[CHAINS][BLOCK_TOKENS], const struct span *span,
+                     const int T)
+{
+    _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
+    {
+        __m512i all = dots[0][t];
+        _Pragma("GCC unroll 4") for (int c = 1; c < CHAINS / T; c++) all = _mm512_add_epi32(all, dots[c][t]);
+        sums[t] =
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), _mm512_set1_ps(span->scales[t]), sums[t]); /* [D2] */
+    }
+}
+
+/* A panel of Q8 times the T tokens of a block; T is a constant where this is inlined. */
+INLINE void stream_q8(const struct work *w, uint32_t panel, uint32_t token, const int T)
+{
+    const struct span *span = spans_of(w, token);
+    const uint32_t *x = w->b.words + (size_t)token * (w->m->n_wide / 4);
+    const int8_t *data = (const int8_t *)w->m->data + panel * panel_bytes(w->m);
+    const __m512i flip = _mm512_set1_epi8(-128);
+    __m512 sums[BLOCK_TOKENS];
+
+    _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) sums[t] = _mm512_setzero_ps();
+    for (const struct span *end = span + w->m->n_wide / SPAN; span < end; span++) {
+        __m512i dots[CHAINS][BLOCK_TOKENS];
+        _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
+            _Pragma("GCC unroll 4") for (int c = 0; c < CHAINS / T; c++) dots[c][t] =
+                c ? _mm512_setzero_si512() : _mm512_set1_epi32(span->off128[t]);
+        for (int k = 0; k < SPAN / 4; k += CHAINS / T)
+            _Pragma("GCC unroll 4") for (int c = 0; c < CHAINS / T; c++, data += 4 * PANEL, x += T)
+            {
+                __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(data), flip);
+                _mm_prefetch((const char *)data + BYTES_AHEAD, _MM_HINT_T0);
+                _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
+                {
+                    __m512i four = _mm512_set1_epi32((int)x[t]);
+                    DOT(dots[c][t], weights, four);
+                }
+            }
+        add_span(sums, dots, span, T);
+    }
+    _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) put(w, panel, token + (uint32_t)t, sums[t]);
+}
+
+/* The integers of a group of Q4, times its multipliers, onto `dots`. */
+INLINE void group_q4(const uint8_t *data, const uint8_t *by, const uint32_t *x, const int32_t *off8,
+                     __m512i dots[BLOCK_TOKENS], const int T)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i low[BLOCK_TOKENS], high[BLOCK_TOKENS];
+
+    _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
+    {
+        low[t] = _mm512_set1_epi32(off8[t]);
+        high[t] = _mm512_setzero_si512();
+    }
+    _Pragma("GCC unroll 4") for (int v = 0; v < GROUP / 8; v++, data += 4 * PANEL, x += 2 * T)
+    {
+        __m512i both = _mm512_loadu_si512(data);
+        __m512i even = _mm512_and_si512(both, nibble),
+                odd = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
+        _mm_prefetch((const char *)data + BYTES_AHEAD, _MM_HINT_T0);
+        _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
+        {
+            __m512i x0 = _mm512_set1_epi32((int)x[t]), x1 = _mm512_set1_epi32((int)x[T + t]);
+            DOT(low[t], even, x0);
+            DOT(high[t], odd, x1);
+        }
+    }
+    __m512i multipliers = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)by));
+    _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) dots[t] =
+        _mm512_add_epi32(dots[t], _mm512_mullo_epi32(_mm512_add_epi32(low[t], high[t]), multipliers));
+}
+
+/* As stream_q8, of Q4. */
+INLINE void stream_q4(const struct work *w, uint32_t panel, uint32_t token, const int T)
+{
+    const struct weir_matrix *m = w->m;
+    const struct span *span = spans_of(w, token);
+    const uint32_t *x = w->b.words + (size_t)token * (w->m->n_wide / 4);
+    const uint8_t *data = (const uint8_t *)m->data + panel * panel_bytes(m);
+    const uint8_t *by = m->multipliers + (size_t)panel * (m->n_wide / GROUP) * PANEL;
+    __m512 sums[BLOCK_TOKENS];
+
+    _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) sums[t] = _mm512_setzero_ps();
+    for (const struct span *end = span + m->n_wide / SPAN; span < end; span++) {
+        __m512i dots[CHAINS][BLOCK_TOKENS] = { 0 };
+        for (int half = 0; half < 2; half++, data += GROUP / 2 * PANEL, by += PANEL, x += GROUP / 4 * T)
+            group_q4(data, by, x, span->off8[half], dots[0], T);
+        add_span(sums, dots, span, T);
+    }
+    _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) put(w, panel, token + (uint32_t)t, sums[t]);
+}
+
+#define STREAMS(T)                                                                                           \
+    static __attribute__((noinline)) void stream_##T(const struct work *w, uint32_t panel, uint32_t token)   \
+    {                                                                                                        \
+        if (w->m->quant == WEIR_Q8)                                                                          \
+            stream_q8(w, panel, token, T);                                                                   \
+        else                                                                                                 \
+            stream_q4(w, panel, token, T);                                                                   \
+    }
+STREAMS(4)
+STREAMS(2)
+STREAMS(1)
+
+static void linear_few(const struct work *w, uint32_t n_tok, uint32_t begin, uint32_t end)
+{
+    for (uint32_t panel = begin; panel < end; panel++)
+        for (uint32_t t = 0, width; t < n_tok; t += width) {
+            width = block_tokens(n_tok - t, BLOCK_TOKENS);
+            (width == 4 ? stream_4 : width == 2 ? stream_2 : stream_1)(w, panel, t);
+        }
+}
+
+/* ---- many tokens ---- */
 /* From a span's weights to those to fetch while it is multiplied: of the same panel, or behind its end of the same panel of the next
  * tile. */
 INLINE size_t ahead(ptrdiff_t n_spans_left, size_t span_bytes, size_t stride, const int P)
@@ -196,75 +320,6 @@ INLINE void tile_q8(const struct work *w, const struct source *from, uint32_t pa
         put(w, panel + (uint32_t)p, token + (uint32_t)t, sums[p][t]);
 }
 
-/* The integers of a group of Q4: T tokens by P panels, onto `dots`. */
-INLINE void group_q4(const uint8_t *data, const char *next, size_t stride, const uint8_t *by,
-                     size_t by_stride, const uint32_t *x, const int32_t *off8,
-                     __m512i dots[TILE_PANELS][BLOCK_TOKENS], const int P, const int T)
-{
-    const __m512i nibble = _mm512_set1_epi8(15);
-    __m512i sums[TILE_PANELS][BLOCK_TOKENS];
-
-    _Pragma("GCC unroll 3") for (int p = 0; p < P; p++) _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
-        sums[p][t] = _mm512_set1_epi32(off8[t]);
-    _Pragma("GCC unroll 4") for (int v = 0; v < GROUP / 8;
-                                 v++, data += 4 * PANEL, next += 4 * PANEL, x += 2 * T)
-    {
-        _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
-        {
-            __m512i both = _mm512_loadu_si512(data + (size_t)p * stride);
-            __m512i low = _mm512_and_si512(both, nibble),
-                    high = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
-            _mm_prefetch(next + (size_t)p * stride, _MM_HINT_T0);
-            _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
-            {
-                __m512i x0 = _mm512_set1_epi32((int)x[t]), x1 = _mm512_set1_epi32((int)x[T + t]);
-                DOT(sums[p][t], low, x0);
-                DOT(sums[p][t], high, x1);
-            }
-        }
-    }
-    _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
-    {
-        __m512i multiplier =
-            _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(by + (size_t)p * by_stride)));
-        _mm_prefetch((const char *)by + (size_t)(P + p) * by_stride, _MM_HINT_T0); /* of the next tile */
-        _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) dots[p][t] =
-            _mm512_add_epi32(dots[p][t], _mm512_mullo_epi32(sums[p][t], multiplier));
-    }
-}
-
-INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const int P, const int T)
-{
-    const struct weir_matrix *m = w->m;
-    size_t stride = panel_bytes(m), by_stride = (size_t)(m->n_wide / GROUP) * PANEL;
-    const uint8_t *data = (const uint8_t *)m->data + panel * stride;
-    const uint8_t *by = m->multipliers + panel * by_stride;
-    const struct span *span = spans_of(w, token);
-    const uint32_t *x = w->b.words + (size_t)token * (m->n_wide / 4);
-    __m512 sums[TILE_PANELS][BLOCK_TOKENS];
-
-    _Pragma("GCC unroll 3") for (int p = 0; p < P; p++) _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
-        sums[p][t] = _mm512_setzero_ps();
-    for (const struct span *end = span + m->n_wide / SPAN; span < end; span++) {
-        __m512i dots[TILE_PANELS][BLOCK_TOKENS];
-        _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
-            _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) dots[p][t] = _mm512_setzero_si512();
-        const char *next = (const char *)data + ahead(end - span, SPAN / 2 * PANEL, stride, P);
-        for (int half = 0; half < 2; half++, next += GROUP / 2 * PANEL) {
-            group_q4(data, next, stride, by, by_stride, x, span->off8[half], dots, P, T);
-            data += GROUP / 2 * PANEL;
-            by += PANEL;
-            x += GROUP / 4 * T;
-        }
-        _Pragma("GCC unroll 3") for (int p = 0; p < P; p++)
-            _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) sums[p][t] = _mm512_fmadd_ps(
-                _mm512_cvtepi32_ps(dots[p][t]), _mm512_set1_ps(span->scales[t]), sums[p][t]); /* [D2] */
-    }
-    _Pragma("GCC unroll 3") for (int p = 0; p < P; p++) _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
-        put(w, panel + (uint32_t)p, token + (uint32_t)t, sums[p][t]);
-}
-
-/* ---- panels ---- */
 #define BY_PANELS(CALL)                                                                                      \
     switch (n_panel) {                                                                                       \
     case 3:                                                                                                  \
@@ -286,11 +341,6 @@ INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const 
         } else {                                                                                             \
             BY_PANELS(Q8_##T)                                                                                \
         }                                                                                                    \
-    }                                                                                                        \
-    static __attribute__((noinline)) void q4_##T(const struct work *w, uint32_t panel, uint32_t n_panel,     \
-                                                 uint32_t token)                                             \
-    {                                                                                                        \
-        BY_PANELS(Q4_##T)                                                                                    \
     }
 #define Q8_FIRST_4(P) tile_q8(w, from, panel, token, P, 4, 1)
 #define Q8_FIRST_2(P) tile_q8(w, from, panel, token, P, 2, 1)
@@ -298,9 +348,6 @@ INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const 
 #define Q8_4(P) tile_q8(w, from, panel, token, P, 4, 0)
 #define Q8_2(P) tile_q8(w, from, panel, token, P, 2, 0)
 #define Q8_1(P) tile_q8(w, from, panel, token, P, 1, 0)
-#define Q4_4(P) tile_q4(w, panel, token, P, 4)
-#define Q4_2(P) tile_q4(w, panel, token, P, 2)
-#define Q4_1(P) tile_q4(w, panel, token, P, 1)
 TILES(4)
 TILES(2)
 TILES(1)
@@ -315,11 +362,19 @@ static void tiles_q8(const struct work *w, struct source *from, uint32_t panel, 
     }
 }
 
-static void tiles_q4(const struct work *w, uint32_t panel, uint32_t n_panel, uint32_t n_tok)
+static void linear_many(const struct work *w, uint32_t n_tok, uint32_t begin, uint32_t end, int8_t *own)
 {
-    for (uint32_t t = 0, width; t < n_tok; t += width) {
-        width = block_tokens(n_tok - t, BLOCK_TOKENS);
-        (width == 4 ? q4_4 : width == 2 ? q4_2 : q4_1)(w, panel, n_panel, t);
+    const struct weir_matrix *m = w->m;
+    bool widen = m->quant == WEIR_Q4;
+    struct source from = { .stride = widen ? (size_t)m->n_wide * PANEL : panel_bytes(m),
+                           .later_step = widen ? 2 * PANEL : 4 * PANEL };
+
+    for (uint32_t panel = begin, n_panel; panel < end; panel += n_panel) {
+        n_panel = tile_panels(end - panel);
+        from.data = widen ? own : (const int8_t *)m->data + panel * from.stride;
+        for (uint32_t p = 0; widen && p < n_panel; p++)
+            vnni_widen(own + p * from.stride, m, panel + p);
+        tiles_q8(w, &from, panel, n_panel, end, n_tok);
     }
 }
 
@@ -327,18 +382,9 @@ void dots_bytes_linear(float *out, const struct weir_matrix *m, uint32_t n_tok, 
                        const void *prepared, void *own)
 {
     struct work w = { out, m, bytes_of(prepared, m) };
-    bool widen = m->quant == WEIR_Q4 && n_tok > FEW_TOKENS;
-    size_t stride = widen ? (size_t)m->n_wide * PANEL : panel_bytes(m);
-    struct source from = { .stride = stride, .later_step = m->quant == WEIR_Q4 ? 2 * PANEL : 4 * PANEL };
 
-    for (uint32_t panel = begin, n_panel; panel < end; panel += n_panel) {
-        n_panel = tile_panels(end - panel);
-        for (uint32_t p = 0; widen && p < n_panel; p++)
-            vnni_widen((int8_t *)own + p * stride, m, panel + p);
-        from.data = widen ? own : (const int8_t *)m->data + panel * stride;
-        if (m->quant == WEIR_Q4 && !widen)
-            tiles_q4(&w, panel, n_panel, n_tok);
-        else
-            tiles_q8(&w, &from, panel, n_panel, end, n_tok);
-    }
+    if (n_tok <= (m->quant == WEIR_Q8 ? FEW_Q8 : FEW_Q4))
+        linear_few(&w, n_tok, begin, end);
+    else
+        linear_many(&w, n_tok, begin, end, own);
 }
