@@ -13,6 +13,8 @@
 
 #define BLOCK_TOKENS 8
 #define AHEAD 24 /* pairs of inputs to fetch ahead */
+#define FEW_TOKENS                                                                                           \
+    4 /* up to so many wait for memory only, and one panel after the other is one stream from there */
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -133,7 +135,7 @@ void dots_bf16_linear(float *out, const struct weir_matrix *m, uint32_t n_tok, u
                       const void *prepared)
 {
     for (uint32_t panel = begin, n_panel; panel < end; panel += n_panel) {
-        n_panel = tile_panels(end - panel);
+        n_panel = n_tok <= FEW_TOKENS ? 1 : tile_panels(end - panel);
         for (uint32_t t = 0, i = 0, width; t < n_tok; t += width, i++) {
             width = block_tokens(n_tok - t, BLOCK_TOKENS);
             uint32_t later = later_panel(panel, n_panel, i, end);
