@@ -1,6 +1,7 @@
 /* cpu.c - the CPU back end: chooses the instruction set; memory, opening and closing. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -8,11 +9,25 @@
 #include "base/mem.h"
 #include "kernels/cpu/cpu_int.h"
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
 /* ---- memory ---- */
 static void *cpu_alloc(struct weir_backend *be, size_t bytes)
 {
     (void)be;
     return weir_alloc_aligned(64, (bytes + 63) & ~(size_t)63);
+}
+
+/* In huge pages, where there are any to be had: every weight is read in every step, and a walk through page tables costs most
+ * where a hypervisor has tables of its own. */
+void *cpu_alloc_weights(struct weir_backend *be, size_t bytes)
+{
+    if (bytes < HUGE_PAGE)
+        return cpu_alloc(be, bytes);
+    void *ret = weir_alloc_aligned(HUGE_PAGE, (bytes + 63) & ~(size_t)63);
+    if (ret)
+        madvise(ret, bytes & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE); /* a wish: it may fail */
+    return ret;
 }
 
 static void cpu_free(struct weir_backend *be, void *ptr)

@@ -38,6 +38,8 @@ static inline struct cpu *cpu_of(const struct weir_backend *be)
     return be->ctx;
 }
 
+/* For be->free; NULL: no memory. */
+void *cpu_alloc_weights(struct weir_backend *be, size_t bytes);
 /* NULL: no memory; what it had is kept. */
 void *scratch_grow(struct scratch *s, size_t bytes);
 

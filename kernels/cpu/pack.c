@@ -173,7 +173,7 @@ static weir_err make_room(struct cpu *cpu, struct weir_matrix *m)
 
     m->bytes =
         panels + multipliers + (m->quant == WEIR_NATIVE ? 0 : n_rows * (sizeof(float) + sizeof(int32_t)));
-    m->data = cpu->be.alloc(&cpu->be, m->bytes);
+    m->data = cpu_alloc_weights(&cpu->be, m->bytes);
     if (!m->data || make_scratch(cpu, m) != WEIR_OK)
         return WEIR_NOMEM;
     if (m->quant != WEIR_NATIVE) {
