@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "replica/engine/engine.h"
 
 #define PROBE_BYTES (256u << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 #define THREADS_MAX 256
 #define BATCH_MAX 64
 #define DECODE_PROMPT 32
@@ -49,32 +51,31 @@ struct reader {
     uint64_t sum;
 };
 
-/* Four streams, so that a core keeps enough lines in flight. */
+/* One stream, fetched ahead, as the kernels read weights. */
 static void *read_all(void *arg)
 {
     struct reader *r = arg;
-    size_t quarter = r->n_words / 4;
-    uint64_t sums[4] = { 0 };
+    uint64_t sums[8] = { 0 };
 
-    for (size_t i = 0; i < quarter; i += 8)
-        for (size_t s = 0; s < 4; s++) {
-            const uint64_t *line = r->from + s * quarter + i;
-            __builtin_prefetch(line + 256);
-            for (int k = 0; k < 8; k++)
-                sums[s] += line[k];
-        }
-    r->sum = sums[0] + sums[1] + sums[2] + sums[3];
+    for (size_t i = 0; i < r->n_words; i += 8) {
+        __builtin_prefetch(r->from + i + 192);
+        for (int k = 0; k < 8; k++)
+            sums[k] += r->from[i + (size_t)k];
+    }
+    for (int k = 0; k < 8; k++)
+        r->sum += sums[k];
     return NULL;
 }
 
 static double probe_gb_s(uint32_t n_threads, uint32_t rounds)
 {
     struct reader readers[THREADS_MAX];
-    uint64_t *memory = weir_alloc_aligned(64, PROBE_BYTES + 4096);
+    uint64_t *memory = weir_alloc_aligned(HUGE_PAGE, PROBE_BYTES + 4096);
     double best = 0;
 
     if (!memory)
         return 0;
+    madvise(memory, PROBE_BYTES, MADV_HUGEPAGE); /* as weights lie */
     memset(memory, 1, PROBE_BYTES + 4096);
     for (uint32_t round = 0; round < rounds; round++) {
         uint64_t begin = now_ns();
