@@ -150,7 +150,8 @@ INLINE void add_span(__m512 sums[BLOCK_TOKENS], __m512i dots[CHAINS][BLOCK_TOKEN
     _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
     {
         __m512i all = dots[0][t];
-        _Pragma("GCC unroll 4") for (int c = 1; c < CHAINS / T; c++) all = _mm512_add_epi32(all, dots[c][t]);
+        for (int c = 1; c < CHAINS / T; c++)
+            all = _mm512_add_epi32(all, dots[c][t]);
         sums[t] =
             _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), _mm512_set1_ps(span->scales[t]), sums[t]); /* [D2] */
     }
@@ -168,12 +169,10 @@ INLINE void stream_q8(const struct work *w, uint32_t panel, uint32_t token, cons
     _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) sums[t] = _mm512_setzero_ps();
     for (const struct span *end = span + w->m->n_wide / SPAN; span < end; span++) {
         __m512i dots[CHAINS][BLOCK_TOKENS];
-        _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
-            _Pragma("GCC unroll 4") for (int c = 0; c < CHAINS / T; c++) dots[c][t] =
-                c ? _mm512_setzero_si512() : _mm512_set1_epi32(span->off128[t]);
+        _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) for (int c = 0; c < CHAINS / T; c++) dots[c][t] =
+            c ? _mm512_setzero_si512() : _mm512_set1_epi32(span->off128[t]);
         for (int k = 0; k < SPAN / 4; k += CHAINS / T)
-            _Pragma("GCC unroll 4") for (int c = 0; c < CHAINS / T; c++, data += 4 * PANEL, x += T)
-            {
+            for (int c = 0; c < CHAINS / T; c++, data += 4 * PANEL, x += T) {
                 __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(data), flip);
                 _mm_prefetch((const char *)data + BYTES_AHEAD, _MM_HINT_T0);
                 _Pragma("GCC unroll 4") for (int t = 0; t < T; t++)
