@@ -256,7 +256,7 @@ def arguments():
     parser.add_argument("--preset", default="S", help="a shape of tools/make_model.py: S, M or L")
     parser.add_argument("--model", metavar="DIR", help="a model folder instead")
     parser.add_argument("--weights", default="native", help="of our replica: native, q8 or q4")
-    parser.add_argument("--kv", default="f32", help="of our replica: f32 or bf16")
+    parser.add_argument("--kv", default="bf16", help="of our replica: f32 or bf16")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of our replica")
     parser.add_argument("--step-tokens", type=int, default=256, help="of our replica")
     parser.add_argument("--url", action="append", default=[], metavar="[NAME=]URL", help="measure what runs there; may be given again")

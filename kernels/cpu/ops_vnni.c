@@ -173,25 +173,23 @@ INLINE void tile_q4(const struct work *w, uint32_t panel, uint32_t token, const 
     }
 }
 
+/* Nibbles are multiplied two at once: 15 * 15 fits in a byte, so nothing is carried from one into the next. */
 void vnni_widen(int8_t *to, const struct weir_matrix *m, uint32_t panel)
 {
     const uint8_t *data = (const uint8_t *)m->data + panel * panel_bytes(m);
     const uint8_t *multipliers = m->multipliers + (size_t)panel * (m->n_wide / GROUP) * PANEL;
-    const __m512i nibble = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8),
-                  low_bytes = _mm512_set1_epi16(255);
+    const __m512i nibble = _mm512_set1_epi8(15);
 
-    for (uint32_t k = 0; k < m->n_wide; k += 8, data += 4 * PANEL, to += 8 * PANEL) {
-        __m512i both = _mm512_loadu_si512(data);
-        __m512i by =
-            _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(multipliers + k / GROUP * PANEL)));
+    for (uint32_t k = 0; k < m->n_wide; k += GROUP, multipliers += PANEL) {
+        __m512i by = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)multipliers));
         by = _mm512_or_si512(by, _mm512_slli_epi32(by, 16)); /* for both 16-bit halves of a row's 4 inputs */
-        for (int half = 0; half < 2; half++) {
-            __m512i x = _mm512_and_si512(half ? _mm512_srli_epi16(both, 4) : both, nibble);
-            x = _mm512_sub_epi8(x, eight);
-            __m512i first = _mm512_mullo_epi16(x, by); /* its low byte is right whatever is above */
-            __m512i second = _mm512_mullo_epi16(_mm512_srai_epi16(x, 8), by);
-            _mm512_storeu_si512(to + half * 4 * PANEL, _mm512_or_si512(_mm512_and_si512(first, low_bytes),
-                                                                       _mm512_slli_epi16(second, 8)));
+        __m512i less = _mm512_slli_epi16(_mm512_or_si512(by, _mm512_slli_epi16(by, 8)), 3); /* 8 m a byte */
+        for (uint32_t i = 0; i < GROUP; i += 8, data += 4 * PANEL, to += 8 * PANEL) {
+            __m512i both = _mm512_loadu_si512(data);
+            __m512i first = _mm512_mullo_epi16(_mm512_and_si512(both, nibble), by);
+            __m512i second = _mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi16(both, 4), nibble), by);
+            _mm512_storeu_si512(to, _mm512_sub_epi8(first, less));
+            _mm512_storeu_si512(to + 4 * PANEL, _mm512_sub_epi8(second, less));
         }
     }
 }
