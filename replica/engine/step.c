@@ -1,11 +1,13 @@
 /* step.c - a step: admit, fill, forward, draw, tell; and the next one launched before this one's tokens are known.
  *
- * Where the back end draws tokens (kernels.h: sample), a step in which every token is drawn there and nobody's next token needs
- * this one on the host is left in flight: the call returns, and the next call plans and launches its own step first - what
- * decodes takes its id on the device, from the flight's results - and then waits for the flight and tells of it. So the
- * host's work is done while the device computes. A step with anybody in it who must know a token before the next can be
- * drawn (DRAW_HOST, DRAW_DEVICE, a log-probability of the prompt) is not left in flight but told of in its own call: then
- * everybody still gets a token in every step, and no order of who waits for whom has to be kept.
+ * Where the back end draws tokens (kernels.h: sample), a step in which every token is drawn there is left in flight: the call
+ * returns, and the next call plans and launches its own step first - what decodes takes its id on the device, from the
+ * flight's results - and then waits for the flight and tells of it. So the host's work is done while the device computes.
+ * With somebody in the batch whose draw has lists that the flight's token belongs in (DRAW_DEVICE: penalties, constraints) the
+ * forward and the head are launched ahead all the same, for they need no token here; the flight is waited for while the device
+ * computes them, and then come the draws. A step with a token that the host draws (DRAW_HOST), or a log-probability of the
+ * prompt, is not left in flight but told of in its own call: then everybody still gets a token in every step, and no
+ * order of who waits for whom has to be kept.
  *
  *   [N1] A choice's tokens depend on its prompt, parameters, seed, choice and position alone: see kernels.h for the sums and
  *        sample.h for the randomness. Nothing here may look at batch mates when it decides what a token is; when a step is
@@ -13,8 +15,8 @@
  *   [O1] At most one step is in flight when a step is planned, one without any token to draw included; and none when somebody is
  *        suspended.
  *   [O2] A sequence that ends by a token of the flight has a row in the step behind it, which was launched already: that row's
- *        token is discarded (step_forget). Its pages may be another's at once: whoever takes one writes to it in a later
- *        step, and the back end runs steps in order.
+ *        token is discarded, or not even drawn (step_forget). Its pages may be another's at once: whoever takes one writes to
+ *        it in a later step, and the back end runs steps in order.
  *   [O3] Only pages of tokens that are known here are published; and they are as soon as that, as the next token may end it.
  * Threads: the step thread. */
 #include "base/clock.h"
@@ -166,25 +168,34 @@ static bool may_fly(const struct weir_engine *eng)
     if (!eng->draws || eng->opts.no_run_ahead)
         return false;
     for (uint32_t i = 0; i < eng->n_wants; i++)
-        if (eng->wants[i].prompt_at >= 0 || eng->wants[i].seq->session->draw_by != DRAW_AHEAD)
+        if (eng->wants[i].prompt_at >= 0 || eng->wants[i].seq->session->draw_by == DRAW_HOST)
             return false;
     return true;
 }
 
-/* Want i is number i of the other set. */
-static weir_err draw_ahead(struct weir_engine *eng, struct weir_why *why)
+/* A token of the flight belongs in the lists of somebody's draw. */
+static bool lists_await(const struct weir_engine *eng)
+{
+    for (uint32_t i = 0; i < eng->n_wants; i++)
+        if (eng->wants[i].seq->i_drawn >= 0 && eng->wants[i].seq->session->draw_by == DRAW_DEVICE)
+            return true;
+    return false;
+}
+
+/* Into the other set, behind the head's first pass, of n wants. */
+static weir_err draw_ahead(struct weir_engine *eng, uint32_t n, struct weir_why *why)
 {
     uint32_t n_drawn = 0;
     weir_err err = WEIR_OK;
 
-    if (eng->n_wants == 0) /* a piece of a prompt: something to wait for */
-        return parallel_draw(eng->model, !eng->flight.set, /* first= */ 0, NULL, /* n= */ 0, why);
-
-    for (uint32_t begin = 0, n = 0; err == WEIR_OK && begin < eng->n_wants; begin += n) {
-        err = head(eng, begin, &n, why);
+    for (uint32_t begin = 0; err == WEIR_OK && begin < eng->n_wants; begin += n) {
+        if (begin > 0)
+            err = head(eng, begin, &n, why);
         if (err == WEIR_OK)
             err = draws_launch(eng, !eng->flight.set, eng->wants + begin, n, &n_drawn, why);
     }
+    if (err == WEIR_OK && n_drawn == 0) /* a piece of a prompt, or all have ended: something to wait for */
+        err = parallel_draw(eng->model, !eng->flight.set, /* first= */ 0, NULL, /* n= */ 0, why);
     return err;
 }
 
@@ -202,7 +213,7 @@ static weir_err land(struct weir_engine *eng, struct weir_engine_step *ret, stru
         if (!seq)
             continue;
         seq->i_drawn = -1;
-        outcome_drawn(eng, seq, &drawn[i]);
+        outcome_drawn(eng, seq, &drawn[f->wants[i].i_drawn]);
         if (seq->state == SEQ_DECODE)
             publish(eng, seq); /* [O3] */
     }
@@ -231,6 +242,24 @@ static void take_off(struct weir_engine *eng)
     for (uint32_t i = 0; i < f->n_wants; i++)
         if (f->wants[i].seq)
             f->wants[i].seq->i_drawn = f->wants[i].i_drawn;
+}
+
+/* What is behind the forward that was just launched, and the flight's tokens, which are waited for as late as may be. */
+static weir_err fly(struct weir_engine *eng, struct weir_engine_step *ret, struct weir_why *why)
+{
+    bool lands_first = lists_await(eng);
+    uint32_t n = 0;
+    weir_err err = eng->n_wants > 0 ? head(eng, /* begin= */ 0, &n, why) : WEIR_OK;
+
+    if (err == WEIR_OK && lands_first)
+        err = land(eng, ret, why);
+    if (err == WEIR_OK)
+        err = draw_ahead(eng, n, why);
+    if (err == WEIR_OK && !lands_first)
+        err = land(eng, ret, why);
+    if (err == WEIR_OK)
+        take_off(eng);
+    return err;
 }
 
 /* [O2] */
@@ -272,16 +301,11 @@ static weir_err plan(struct weir_engine *eng, uint64_t now_ns, struct weir_engin
 static weir_err run(struct weir_engine *eng, struct weir_engine_step *ret, struct weir_why *why)
 {
     weir_err err = eng->n_tok > 0 ? forward(eng, why) : WEIR_OK;
-    bool flies = eng->n_tok > 0 && may_fly(eng);
 
-    if (err == WEIR_OK && flies)
-        err = draw_ahead(eng, why);
+    if (err == WEIR_OK && eng->n_tok > 0 && may_fly(eng))
+        return fly(eng, ret, why);
     if (err == WEIR_OK)
         err = land(eng, ret, why);
-    if (err == WEIR_OK && flies) {
-        take_off(eng);
-        return WEIR_OK;
-    }
     ret->n_prefill += eng->n_prefill;
     ret->n_decode += eng->n_decode;
     return err == WEIR_OK ? draw_now(eng, why) : err;

@@ -15,7 +15,7 @@
 #include "replica/engine/engine_int.h"
 #include "tests/unit/engine/run.h"
 
-enum { N_VOCAB = 61, N_CONTEXT = 128, LOG_MAX = 4096, PAGE_BYTES = 4096, END = 7, N_PAGES = 6 };
+enum { N_VOCAB = 61, N_CONTEXT = 128, LOG_MAX = 4096, PAGE_BYTES = 4096, END = 7, N_PAGES = 7 };
 
 /* ---- the model and its back end ---- */
 static char dir[TINY_DIR_MAX];
@@ -122,10 +122,12 @@ enum kind {
     UNCACHED,
     UNTOLD, /* no log-probability */
     LONG,
-    N_AHEAD, /* those before may be left in flight */
+    N_AHEAD, /* those before are drawn whatever the host knows */
     PENALTIES = N_AHEAD,
     BOUND,
-    N_DEVICE, /* those before are drawn by the device */
+    BOUND_PENALTIES,
+    COUNTED,  /* penalties that count, to the end of max_tokens */
+    N_DEVICE, /* those before are drawn by the device, and left in flight */
     TOPS = N_DEVICE,
     MIROSTAT,
     TYPICAL,
@@ -140,10 +142,12 @@ static const struct weir_logit_bias biases[] = { { 3, 2 }, { 11, -5 }, { 40, 1.5
 static const struct weir_constraint_ops third = { mask_third, accept_third, close_third };
 
 /* New ones each time: the session closes them. */
-static const struct weir_constraint *bound_choices(void)
+static const struct weir_constraint *bound_choices(enum kind kind)
 {
     static struct weir_constraint list[2];
 
+    if (kind != BOUND && kind != BOUND_PENALTIES)
+        return NULL;
     for (int i = 0; i < 2; i++)
         list[i] = (struct weir_constraint){ &third, calloc(1, sizeof(uint32_t)) };
     return list;
@@ -151,6 +155,8 @@ static const struct weir_constraint *bound_choices(void)
 
 static void set_kind(struct weir_session_params *p, enum kind kind)
 {
+    bool repeats = kind == PENALTIES || kind == BOUND_PENALTIES, counts = repeats || kind == COUNTED;
+
     p->n_top_logprobs = 0;
     p->temperature = kind == GREEDY || kind == MIN_TOKENS ? 0 : 1;
     p->top_p = kind == TOPS_P_K ? 0.8 : 1;
@@ -159,14 +165,14 @@ static void set_kind(struct weir_session_params *p, enum kind kind)
     p->logit_bias = kind == BIASED ? biases : NULL;
     p->n_logit_bias = kind == BIASED ? 4 : 0;
     p->min_tokens = kind == MIN_TOKENS ? 20 : 0;
-    p->n_choices = kind == SEVERAL ? 3 : kind == BOUND ? 2 : 1;
+    p->n_choices = kind == SEVERAL ? 3 : kind == BOUND || kind == BOUND_PENALTIES ? 2 : 1;
     p->max_tokens = kind == ONE_TOKEN ? 1 : p->max_tokens;
     p->has_cache_max = kind == UNCACHED;
     p->logprobs = kind != UNTOLD;
-    p->ignore_eos = kind == LONG;
-    p->repetition_penalty = kind == PENALTIES ? 1.3 : 0;
-    p->frequency_penalty = kind == PENALTIES ? 0.4 : 0;
-    p->presence_penalty = kind == PENALTIES ? 0.3 : 0;
+    p->ignore_eos = kind == LONG || kind == COUNTED;
+    p->repetition_penalty = repeats ? 1.3 : 0;
+    p->frequency_penalty = counts ? 0.4 : 0;
+    p->presence_penalty = counts ? 0.3 : 0;
     p->n_top_logprobs = kind == TOPS || kind == ECHO_TOPS ? RUN_TOPS : 0;
     p->mirostat_target = kind == MIROSTAT ? 8 : 0;
     p->mirostat_lr = 0.1;
@@ -186,7 +192,17 @@ static void request(struct run_request *r, uint32_t i)
 static void submit(struct weir_engine *eng, struct run_request *r, uint32_t i)
 {
     request(r, i);
-    r->params.constraints = i % N_KINDS == BOUND ? bound_choices() : NULL;
+    r->params.constraints = bound_choices((enum kind)(i % N_KINDS));
+    run_submit(eng, r);
+}
+
+/* Of a kind; the same for the same numbers. */
+static void submit_kind(struct weir_engine *eng, struct run_request *r, enum kind kind, uint32_t seed,
+                        uint32_t n_prompt, uint32_t max_tokens)
+{
+    run_request_init(r, seed, N_VOCAB, n_prompt, max_tokens);
+    set_kind(&r->params, kind);
+    r->params.constraints = bound_choices(kind);
     run_submit(eng, r);
 }
 
@@ -272,6 +288,7 @@ static void test_same_tokens_ahead_and_not(void **state)
         struct weir_engine_opts opts = { .n_slots = i % 2 ? 60 : 5, .step_tokens = i / 2 ? 16 : 128 };
         bool staggered = i == 1 || i == 2;
         assert_true(run_together(alone, opts, N_AHEAD, staggered) > 20);
+        assert_true(run_together(alone, opts, N_DEVICE, staggered) > 20);
         assert_true(run_together(alone, opts, N_KINDS, staggered) > 0);
     }
     assert_int_equal(
@@ -361,12 +378,33 @@ static void test_long_lists(void **state)
     land_and_close(eng);
 }
 
+/* More rows than the head takes at once: the passes behind the first come between the draws. */
+static void test_several_passes_through_the_head(void **state)
+{
+    struct weir_engine *eng = open_with((struct weir_engine_opts){ .n_slots = 60 });
+    struct run_request all[N_DEVICE];
+
+    (void)state;
+    eng->n_rows_max = 4;
+    for (uint32_t i = 0; i < N_DEVICE; i++)
+        submit(eng, &all[i], i);
+    run_all(eng, all, N_DEVICE);
+    for (uint32_t i = 0; i < N_DEVICE; i++)
+        compare(&alone[i], &all[i]);
+    land_and_close(eng);
+}
+
 /* ---- what the back end is asked, in order ---- */
+/* b, B: begin(), all ids are known, or some are not; h: head(); s: sample(); d: drawn(). */
 static char op_log[LOG_MAX];
 static size_t n_op_log;
 static int fail_at = -1; /* the call of drawn() that fails, and all behind it */
 static int (*real_begin)(struct weir_backend *be, const struct weir_batch *batch);
 static const struct weir_drawn *(*real_drawn)(struct weir_backend *be, uint32_t set);
+static void (*real_head)(struct weir_backend *be, float *out, const void *x, const int32_t *rows, uint32_t n,
+                         const float *norm, float eps, const struct weir_matrix *m);
+static void (*real_sample)(struct weir_backend *be, uint32_t set, uint32_t first, const float *logits,
+                           uint32_t stride, const struct weir_draw *draws, uint32_t n);
 
 static void log_op(char op)
 {
@@ -375,7 +413,6 @@ static void log_op(char op)
     op_log[n_op_log] = '\0';
 }
 
-/* b: all ids are known; B: some are not. */
 static int logged_begin(struct weir_backend *be, const struct weir_batch *batch)
 {
     log_op(batch->drawn ? 'B' : 'b');
@@ -388,6 +425,20 @@ static const struct weir_drawn *logged_drawn(struct weir_backend *be, uint32_t s
     return fail_at >= 0 && fail_at-- <= 0 ? (fail_at = 0, NULL) : real_drawn(be, set);
 }
 
+static void logged_head(struct weir_backend *be, float *out, const void *x, const int32_t *rows, uint32_t n,
+                        const float *norm, float eps, const struct weir_matrix *m)
+{
+    log_op('h');
+    real_head(be, out, x, rows, n, norm, eps, m);
+}
+
+static void logged_sample(struct weir_backend *be, uint32_t set, uint32_t first, const float *logits,
+                          uint32_t stride, const struct weir_draw *draws, uint32_t n)
+{
+    log_op('s');
+    real_sample(be, set, first, logits, stride, draws, n);
+}
+
 static weir_err open_logged(const struct weir_backend_opts *opts, struct weir_backend **ret,
                             struct weir_why *why)
 {
@@ -397,8 +448,12 @@ static weir_err open_logged(const struct weir_backend_opts *opts, struct weir_ba
     if (err == WEIR_OK) {
         real_begin = (*ret)->begin;
         real_drawn = (*ret)->drawn;
+        real_head = (*ret)->head;
+        real_sample = (*ret)->sample;
         (*ret)->begin = logged_begin;
         (*ret)->drawn = logged_drawn;
+        (*ret)->head = logged_head;
+        (*ret)->sample = logged_sample;
     }
     return err;
 }
@@ -418,95 +473,161 @@ static const char *ops_of(uint32_t n_prompt, uint32_t max_tokens, enum kind kind
     return op_log;
 }
 
-/* [O1] A step is begun before the tokens of the last are asked for, and never two; none behind the last token. */
+/* [O1] A step is begun before the tokens of the last are asked for, and never two; none behind the last token. Whoever's lists need
+ * these tokens draws behind them, with the step begun already: the device computes while the host waits, and makes the lists. */
 static void test_a_step_is_launched_ahead(void **state)
 {
     (void)state;
-    assert_string_equal(ops_of(20, 4, SEEDED, false), "bBdBdBdd");
-    assert_string_equal(ops_of(20, 4, SEEDED, true), "bdbdbdbd");
-    assert_string_equal(ops_of(20, 4, PENALTIES, false), "bdbdbdbd");
-    assert_string_equal(ops_of(20, 4, TOPS, false), "bbbb");
-    assert_string_equal(ops_of(80, 2, SEEDED, false), "bbdbdBdd"); /* pieces of a prompt fly, too */
-    assert_string_equal(ops_of(20, 1, SEEDED, false), "bd");
+    assert_string_equal(ops_of(20, 4, SEEDED, false), "bhsBhsdBhsdBhsdd");
+    assert_string_equal(ops_of(20, 4, SEEDED, true), "bhsdbhsdbhsdbhsd");
+    assert_string_equal(ops_of(20, 4, PENALTIES, false), "bhsBhdsBhdsBhdsd");
+    assert_string_equal(ops_of(20, 4, PENALTIES, true), "bhsdbhsdbhsdbhsd");
+    assert_string_equal(ops_of(20, 4, TOPS, false), "bhbhbhbh");
+    assert_string_equal(ops_of(80, 2, SEEDED, false), "bsbsdbhsdBhsdd");    /* pieces of a prompt fly, too */
+    assert_string_equal(ops_of(80, 2, PENALTIES, false), "bsbsdbhsdBhdsd"); /* all of the prompt is known */
+    assert_string_equal(ops_of(20, 1, SEEDED, false), "bhsd");
+}
+
+/* As above in company: one whose lists need a token is enough, and only while it is there. */
+static void test_a_step_is_launched_ahead_of_lists(void **state)
+{
+    struct weir_engine *eng = open_with((struct weir_engine_opts){ .open_backend = open_logged });
+    struct run_request r[2];
+
+    (void)state;
+    submit_kind(eng, &r[0], LONG, 1, 20, 6);
+    submit_kind(eng, &r[1], COUNTED, 2, 20, 3);
+    run_all(eng, r, 2);
+    assert_string_equal(op_log, "bhsBhdsBhdsBhsdBhsdBhsdd");
+    land_and_close(eng);
+}
+
+/* [O2] All end by a token of the flight: nobody's draws are behind the forward, and there is still something to wait for. */
+static void test_nobody_draws_behind_the_end(void **state)
+{
+    static const struct weir_logit_bias wins = { END, 1000 };
+    struct weir_engine *eng = open_with((struct weir_engine_opts){ .open_backend = open_logged });
+    struct run_request r;
+
+    (void)state;
+    run_request_init(&r, 1, N_VOCAB, 20, 10);
+    set_kind(&r.params, PENALTIES);
+    r.params.logit_bias = &wins;
+    r.params.n_logit_bias = 1;
+    r.params.min_tokens = 2;
+    run_one(eng, &r);
+    assert_int_equal(r.choices[0].n, 3);
+    land_and_close(eng);
+    assert_string_equal(op_log, "bhsBhdsBhdsBhdsd");
+}
+
+/* A text that is whole ends in the call that told its last token, and costs its mates, drawn in the same step, nothing. */
+static void test_whole_with_a_step_in_flight(void **state)
+{
+    struct weir_engine *eng = open_with((struct weir_engine_opts){ .n_slots = 4 });
+    struct run_request bound, mate, want;
+
+    (void)state;
+    submit_kind(eng, &bound, BOUND, 1, 20, 30);
+    submit_kind(eng, &mate, COUNTED, 2, 20, 30);
+    while (!run_done(&bound)) {
+        run_step(eng);
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(bound.choices[k].n_finished, bound.choices[k].n == 9);
+    }
+    assert_true(eng->flight.n_wants == 3 && !run_done(&mate)); /* of two nobody wants anything any more */
+    run_all(eng, &bound, 1);
+    run_all(eng, &mate, 1);
+    struct weir_engine *other = open_with((struct weir_engine_opts){ .no_run_ahead = true });
+    submit_kind(other, &want, COUNTED, 2, 20, 30);
+    run_all(other, &want, 1);
+    compare(&want, &mate);
+    land_and_close(other);
+    land_and_close(eng);
 }
 
 /* Tokens computed are counted in the call that saw their step end. */
 static void test_counts(void **state)
 {
-    struct weir_engine *eng = open_with((struct weir_engine_opts){ .step_tokens = 32 });
     static const uint32_t n_prefill[] = { 0, 32, 8, 0, 0 }, n_decode[] = { 0, 0, 0, 1, 1 };
     static const int n_tokens[] = { 0, 0, 1, 2, 3 };
-    struct run_request r;
+    static const enum kind kinds[] = { LONG, COUNTED };
 
     (void)state;
-    run_request_init(&r, 1, N_VOCAB, 40, 3);
-    set_kind(&r.params, LONG);
-    run_submit(eng, &r);
-    for (int i = 0; i < 5; i++) {
-        assert_true(weir_engine_has_work(eng));
-        struct weir_engine_step step = run_step(eng);
-        assert_int_equal(step.n_prefill, n_prefill[i]);
-        assert_int_equal(step.n_decode, n_decode[i]);
-        assert_int_equal(r.choices[0].n, n_tokens[i]);
+    for (int k = 0; k < 2; k++) {
+        struct weir_engine *eng = open_with((struct weir_engine_opts){ .step_tokens = 32 });
+        struct run_request r;
+        submit_kind(eng, &r, kinds[k], 1, 40, 3);
+        for (int i = 0; i < 5; i++) {
+            assert_true(weir_engine_has_work(eng));
+            struct weir_engine_step step = run_step(eng);
+            assert_int_equal(step.n_prefill, n_prefill[i]);
+            assert_int_equal(step.n_decode, n_decode[i]);
+            assert_int_equal(r.choices[0].n, n_tokens[i]);
+        }
+        assert_true(run_done(&r));
+        weir_session_close(r.session);
+        assert_false(weir_engine_has_work(eng));
+        land_and_close(eng);
     }
-    assert_true(run_done(&r));
-    weir_session_close(r.session);
-    assert_false(weir_engine_has_work(eng));
-    land_and_close(eng);
 }
 
 /* ---- ends while a step is in flight ---- */
 /* Requests whose text ends by itself, at every length: the row behind is nobody's, and its place is another's at once. */
 static void test_end_token_in_flight(void **state)
 {
-    struct weir_engine *eng = open_with((struct weir_engine_opts){ .n_slots = 2 });
-    int n_stopped = 0, n_behind = 0;
+    static const enum kind kinds[] = { SEEDED, PENALTIES, BOUND };
 
     (void)state;
-    for (uint32_t i = 0; i < 20; i++) {
-        struct run_request r, want;
-        run_request_init(&r, i, N_VOCAB, 1 + i, 60);
-        set_kind(&r.params, SEEDED);
-        want = r;
-        want.params.prompt = want.prompt;
-        run_submit(eng, &r);
-        while (!run_done(&r))
-            run_step(eng);
-        n_stopped += r.choices[0].finish == WEIR_FINISH_STOP && r.choices[0].n < 60;
-        n_behind += eng->flight.flies;
-        weir_session_close(r.session); /* what flies goes on: the next request's step comes behind it */
-        struct weir_engine *other = open_with((struct weir_engine_opts){ .no_run_ahead = true });
-        run_one(other, &want);
-        compare(&want, &r);
-        land_and_close(other);
+    for (int k = 0; k < 3; k++) {
+        struct weir_engine *eng = open_with((struct weir_engine_opts){ .n_slots = 2 });
+        int n_stopped = 0, n_behind = 0;
+        for (uint32_t i = 0; i < 20; i++) {
+            struct run_request r, want;
+            submit_kind(eng, &r, kinds[k], i, 1 + i, 60);
+            while (!run_done(&r))
+                run_step(eng);
+            n_stopped += r.choices[0].finish == WEIR_FINISH_STOP && r.choices[0].n < 60;
+            n_behind += eng->flight.flies;
+            weir_session_close(r.session); /* what flies goes on: the next request's step comes behind it */
+            struct weir_engine *other = open_with((struct weir_engine_opts){ .no_run_ahead = true });
+            submit_kind(other, &want, kinds[k], i, 1 + i, 60);
+            run_all(other, &want, 1);
+            compare(&want, &r);
+            land_and_close(other);
+        }
+        assert_true(n_stopped > 5 && n_behind == n_stopped);
+        land_and_close(eng);
     }
-    assert_true(n_stopped > 5 && n_behind == n_stopped);
-    land_and_close(eng);
 }
 
 /* [O3] What is published has the names of its tokens, and all of it is: the next request finds as much as ever. */
+static uint32_t cached_behind(enum kind kind, uint32_t n_prompt, bool no_run_ahead)
+{
+    struct weir_engine *eng = open_with((struct weir_engine_opts){ .no_run_ahead = no_run_ahead });
+    struct run_request first, next;
+
+    submit_kind(eng, &first, kind, n_prompt, n_prompt, 23);
+    run_all(eng, &first, 1);
+    assert_int_equal(first.choices[0].n, 23);
+    run_request_init(&next, n_prompt, N_VOCAB, n_prompt, 1);
+    memcpy(next.prompt + n_prompt, first.choices[0].ids, 23 * sizeof(int32_t));
+    next.params.n_prompt = n_prompt + 23;
+    run_one(eng, &next);
+    land_and_close(eng);
+    return next.cached_tokens;
+}
+
 static void test_the_cache_gets_every_known_page(void **state)
 {
+    static const uint32_t n_prompts[] = { 9, 10, 11, 25, 26, 27 }; /* 10, 26: a page is just full */
+    static const enum kind kinds[] = { LONG, COUNTED };
+
     (void)state;
-    for (uint32_t n_prompt = 9; n_prompt < 28;
-         n_prompt += n_prompt == 11 ? 14 : 1) { /* 10, 26: a page is just full */
-        uint32_t cached[2];
-        for (int ahead = 0; ahead < 2; ahead++) {
-            struct weir_engine *eng = open_with((struct weir_engine_opts){ .no_run_ahead = !ahead });
-            struct run_request first, next;
-            run_request_init(&first, n_prompt, N_VOCAB, n_prompt, 23);
-            set_kind(&first.params, LONG);
-            run_one(eng, &first);
-            assert_int_equal(first.choices[0].n, 23);
-            run_request_init(&next, n_prompt, N_VOCAB, n_prompt, 1);
-            memcpy(next.prompt + n_prompt, first.choices[0].ids, 23 * sizeof(int32_t));
-            next.params.n_prompt = n_prompt + 23;
-            run_one(eng, &next);
-            cached[ahead] = next.cached_tokens;
-            land_and_close(eng);
-        }
-        assert_int_equal(cached[0], (n_prompt + 22) / 16 * 16);
-        assert_int_equal(cached[1], cached[0]);
+    for (int i = 0; i < 12; i++) {
+        uint32_t n_prompt = n_prompts[i / 2];
+        assert_int_equal(cached_behind(kinds[i % 2], n_prompt, true), (n_prompt + 22) / 16 * 16);
+        assert_int_equal(cached_behind(kinds[i % 2], n_prompt, false), (n_prompt + 22) / 16 * 16);
     }
 }
 
@@ -521,20 +642,20 @@ static void test_closed_in_flight(void **state)
     (void)state;
     for (uint32_t n_steps = 0; n_steps < 16; n_steps++) {
         struct weir_engine *eng = open_with(tight);
-        struct run_request all[N_AHEAD];
-        for (uint32_t i = 0; i < N_AHEAD; i++)
+        struct run_request all[N_DEVICE];
+        for (uint32_t i = 0; i < N_DEVICE; i++)
             submit(eng, &all[i], i);
         for (uint32_t i = 0; i < n_steps; i++)
             run_step(eng);
         n_in_flight += eng->flight.n_wants > 0;
-        for (uint32_t i = n_steps % 2; i < N_AHEAD; i += 2) {
+        for (uint32_t i = n_steps % 2; i < N_DEVICE; i += 2) {
             if (n_steps % 3 == 0)
                 weir_session_stop_choice(all[i].session, 0);
             weir_session_close(all[i].session);
             all[i].session = NULL;
         }
-        run_all(eng, all, N_AHEAD);
-        for (uint32_t i = (n_steps + 1) % 2; i < N_AHEAD; i += 2)
+        run_all(eng, all, N_DEVICE);
+        for (uint32_t i = (n_steps + 1) % 2; i < N_DEVICE; i += 2)
             compare(&alone[i], &all[i]);
         land_and_close(eng);
     }
@@ -545,15 +666,14 @@ static void test_closed_in_flight(void **state)
 static void test_all_closed_in_flight(void **state)
 {
     (void)state;
-    for (int lands = 0; lands < 2; lands++) {
+    for (int i = 0; i < 4; i++) {
         struct weir_engine *eng = open_with((struct weir_engine_opts){ 0 });
         struct run_request r;
-        run_request_init(&r, 1, N_VOCAB, 20, 20);
-        set_kind(&r.params, SEVERAL);
-        run_submit(eng, &r);
-        for (int i = 0; i < 4; i++)
+        bool lands = i % 2;
+        submit_kind(eng, &r, i < 2 ? SEVERAL : BOUND, 1, 20, 20);
+        for (int k = 0; k < 4; k++)
             run_step(eng);
-        assert_int_equal(eng->flight.n_wants, 3);
+        assert_int_equal(eng->flight.n_wants, i < 2 ? 3 : 2);
         weir_session_close(r.session);
         assert_true(weir_engine_has_work(eng));
         if (lands) {
@@ -564,40 +684,46 @@ static void test_all_closed_in_flight(void **state)
     }
 }
 
-/* [O1] The pool runs dry: some are suspended, and go on to the same tokens; with one among them whom the host must know, too. */
-static void test_suspended(void **state)
+/* [O1] The pool runs dry: some are suspended, and go on to the same tokens; with some among them whose lists need each token, and with
+ * one whose tokens the host draws. */
+static void check_suspended(const enum kind kinds[4])
 {
     const struct weir_engine_opts tight = { .n_slots = 4,
                                             .step_tokens = 32,
                                             .kv_bytes = N_PAGES * PAGE_BYTES };
+    struct weir_engine *eng = open_with(tight);
+    struct run_request want[4], all[4];
+    int n_suspended = 0;
+
+    for (uint32_t i = 0; i < 4; i++) {
+        struct weir_engine *other = open_with((struct weir_engine_opts){ .no_run_ahead = true });
+        submit_kind(other, &want[i], kinds[i], i, 10, 60);
+        run_all(other, &want[i], 1);
+        land_and_close(other);
+        submit_kind(eng, &all[i], kinds[i], i, 10, 60);
+    }
+    while (weir_engine_has_work(eng)) {
+        eng->n_output_mean = 1; /* admission expects little */
+        run_step(eng);
+        n_suspended += eng->suspended.n > 0;
+    }
+    run_all(eng, all, 4);
+    for (uint32_t i = 0; i < 4; i++)
+        compare(&want[i], &all[i]);
+    assert_true(n_suspended > 10);
+    land_and_close(eng);
+}
+
+static void test_suspended(void **state)
+{
+    static const enum kind kinds[][4] = { { LONG, LONG, LONG, LONG },
+                                          { LONG, LONG, LONG, COUNTED },
+                                          { COUNTED, LONG, COUNTED, COUNTED },
+                                          { COUNTED, LONG, COUNTED, MIROSTAT } };
 
     (void)state;
-    for (int last = 0; last < 2; last++) {
-        struct weir_engine *eng = open_with(tight);
-        struct run_request want[4], all[4];
-        int n_suspended = 0;
-        for (uint32_t i = 0; i < 4; i++) {
-            run_request_init(&want[i], i, N_VOCAB, 10, 60);
-            set_kind(&want[i].params, i == 3 && last ? PENALTIES : SEEDED);
-            want[i].params.ignore_eos = true;
-            all[i] = want[i];
-            all[i].params.prompt = all[i].prompt;
-            struct weir_engine *other = open_with((struct weir_engine_opts){ .no_run_ahead = true });
-            run_one(other, &want[i]);
-            land_and_close(other);
-            run_submit(eng, &all[i]);
-        }
-        while (weir_engine_has_work(eng)) {
-            eng->n_output_mean = 1; /* admission expects little */
-            run_step(eng);
-            n_suspended += eng->suspended.n > 0;
-        }
-        run_all(eng, all, 4);
-        for (uint32_t i = 0; i < 4; i++)
-            compare(&want[i], &all[i]);
-        assert_true(n_suspended > 10);
-        land_and_close(eng);
-    }
+    for (int i = 0; i < 4; i++)
+        check_suspended(kinds[i]);
 }
 
 /* ---- ranks, and what fails ---- */
@@ -613,24 +739,23 @@ static void test_two_ranks(void **state)
         run_alone(opts, &want[i], i);
     opts.no_run_ahead = false;
     opts.n_slots = 60;
-    assert_true(run_together(want, opts, N_AHEAD, true) > 20);
+    assert_true(run_together(want, opts, N_DEVICE, true) > 20);
     run_together(want, opts, N_KINDS, false);
     free(want);
     dev_set_lazy(true);
 }
 
-static void test_no_memory_for_a_session_in_flight(void **state)
+static void check_no_memory_for_a_session(uint32_t flying, uint32_t opened)
 {
     struct weir_engine *eng = open_with((struct weir_engine_opts){ .n_slots = 8 });
     struct run_request first, r;
     weir_err err = WEIR_NOMEM;
     struct weir_why why;
 
-    (void)state;
-    submit(eng, &first, LONG);
+    submit(eng, &first, flying);
     for (int n = 0; err != WEIR_OK; n++) {
         run_step(eng);
-        request(&r, BIASED);
+        request(&r, opened);
         r.params.user = &r;
         weir_test_alloc_budget(n);
         err = weir_session_open(eng, &r.params, 1000, &r.session, &why);
@@ -640,9 +765,16 @@ static void test_no_memory_for_a_session_in_flight(void **state)
     }
     run_all(eng, &r, 1);
     run_all(eng, &first, 1);
-    compare(&alone[LONG], &first);
-    compare(&alone[BIASED], &r);
+    compare(&alone[flying], &first);
+    compare(&alone[opened], &r);
     land_and_close(eng);
+}
+
+static void test_no_memory_for_a_session_in_flight(void **state)
+{
+    (void)state;
+    check_no_memory_for_a_session(LONG, BIASED);
+    check_no_memory_for_a_session(COUNTED, PENALTIES);
 }
 
 static void test_no_memory_for_the_engine(void **state)
@@ -667,30 +799,36 @@ static void test_no_memory_for_the_engine(void **state)
 }
 
 /* The device fails with a step in flight: an error, now and ever after; all can still be closed. */
+static void check_failed_device(enum kind kind, int at)
+{
+    struct weir_engine *eng = open_with((struct weir_engine_opts){ .open_backend = open_logged });
+    struct weir_engine_step step;
+    struct weir_why why = { 0 };
+    struct run_request r[2];
+    weir_err err = WEIR_OK;
+
+    for (uint32_t i = 0; i < 2; i++)
+        submit_kind(eng, &r[i], kind, i, 20, 20);
+    fail_at = at;
+    for (int i = 0; i < 8 && err == WEIR_OK; i++)
+        err = weir_engine_step(eng, 1500, &step, &why);
+    assert_int_equal(err, WEIR_IO);
+    assert_int_equal(step.n_events, 0);
+    assert_non_null(strstr(why.text, "failed"));
+    assert_int_equal(weir_engine_step(eng, 1500, &step, &why), WEIR_IO);
+    for (uint32_t i = 0; i < 2; i++)
+        weir_session_close(r[i].session);
+    fail_at = -1;
+    weir_engine_close(eng);
+}
+
 static void test_failed_device(void **state)
 {
+    static const enum kind kinds[] = { LONG, COUNTED, BOUND };
+
     (void)state;
-    for (int at = 0; at < 4; at++) {
-        struct weir_engine *eng = open_with((struct weir_engine_opts){ .open_backend = open_logged });
-        struct weir_engine_step step;
-        struct weir_why why = { 0 };
-        struct run_request r[2];
-        weir_err err = WEIR_OK;
-        for (uint32_t i = 0; i < 2; i++) {
-            submit(eng, &r[i], LONG);
-        }
-        fail_at = at;
-        for (int i = 0; i < 8 && err == WEIR_OK; i++)
-            err = weir_engine_step(eng, 1500, &step, &why);
-        assert_int_equal(err, WEIR_IO);
-        assert_int_equal(step.n_events, 0);
-        assert_non_null(strstr(why.text, "failed"));
-        assert_int_equal(weir_engine_step(eng, 1500, &step, &why), WEIR_IO);
-        for (uint32_t i = 0; i < 2; i++)
-            weir_session_close(r[i].session);
-        fail_at = -1;
-        weir_engine_close(eng);
-    }
+    for (int i = 0; i < 12; i++)
+        check_failed_device(kinds[i / 4], i % 4);
 }
 
 /* ---- all at random ---- */
@@ -714,7 +852,9 @@ static void check_books(const struct weir_engine *eng)
     for (uint32_t i = 0; i < eng->kv.n_pages; i++)
         assert_int_equal(refs[i], eng->kv.pages[i].refs);
     for (uint32_t i = 0; i < eng->flight.n_wants; i++)
-        assert_true(!eng->flight.wants[i].seq || eng->flight.wants[i].seq->i_drawn == (int32_t)i);
+        assert_true(!eng->flight.wants[i].seq ||
+                    (eng->flight.wants[i].i_drawn >= 0 &&
+                     eng->flight.wants[i].seq->i_drawn == eng->flight.wants[i].i_drawn));
 }
 
 /* What it was told is the beginning of what it is told when it is alone. */
@@ -752,7 +892,7 @@ static void test_random_lives(void **state)
             /* Mostly those that fly: one of the others keeps all on the ground. */
             do
                 numbers[k] = below(N_LIST);
-            while (numbers[k] % N_KINDS >= N_AHEAD && below(8));
+            while (numbers[k] % N_KINDS >= N_DEVICE && below(8));
             submit(eng, r, numbers[k]);
             n_opened++;
         } else if (run_done(r) || action == 11) {
@@ -780,7 +920,11 @@ int main(void)
         cmocka_unit_test(test_who_draws_is_the_parameters_alone),
         cmocka_unit_test(test_the_end_comes_no_later),
         cmocka_unit_test(test_long_lists),
+        cmocka_unit_test(test_several_passes_through_the_head),
         cmocka_unit_test(test_a_step_is_launched_ahead),
+        cmocka_unit_test(test_a_step_is_launched_ahead_of_lists),
+        cmocka_unit_test(test_nobody_draws_behind_the_end),
+        cmocka_unit_test(test_whole_with_a_step_in_flight),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_end_token_in_flight),
         cmocka_unit_test(test_the_cache_gets_every_known_page),
