@@ -9,7 +9,8 @@
  *
  * A grammar describes text; tokens are its bytes as weir_token_bytes gives them, so a token may hold half a
  * character or the end of one thing and the start of the next. Special tokens are never text: the only ones
- * permitted are the end tokens, and those exactly when the text so far is whole.
+ * permitted are the end tokens, and those exactly when the text so far is whole; and one that ends reasoning, while
+ * that is waited for (weir_grammar_opts.after).
  *
  * A vocabulary and a compiled grammar are read by any number of threads. A state belongs to one thread at a
  * time. A grammar keeps its vocabulary by pointer: close the vocabulary last. */

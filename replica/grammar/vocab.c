@@ -2,13 +2,16 @@
  *
  * Tokens sorted by their bytes are a trie read from left to right: a walk is one pass over an array that jumps over
  * what does not match, and no node stores its children.
- *   [V1] ids of one subtree lie together, in the order of their bytes. */
+ *   [V1] ids of one subtree lie together, in the order of their bytes.
+ *   [V2] A special token that ends reasoning has its spelling behind the byte FF, which UTF-8 never has: so it is
+ * permitted where any byte is, before what a grammar describes, and nowhere else. All others have no text. */
 #include "replica/grammar/gram_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "replica/text/tool_parse.h"
 
 static int by_bytes(const void *a, const void *b, void *ctx)
 {
@@ -128,21 +131,41 @@ weir_err weir_grammar_vocab_open_list(const struct weir_str *tokens, uint32_t n_
     return WEIR_OK;
 }
 
+/* [V2] False: no memory. */
+static bool special_text(const struct weir_tokenizer *tok, int32_t id, struct weir_arena *arena,
+                         struct weir_str *ret)
+{
+    struct weir_str spelling = weir_token_bytes(tok, id, /* with_special= */ true);
+
+    if (!weir_token_is_special(tok, id) || !weir_think_is_end(spelling))
+        return true;
+    char *text = weir_arena_printf(arena, "\xff%.*s", WEIR_STR_FMT(spelling));
+    *ret = (struct weir_str){ text, spelling.len + 1 };
+    return text;
+}
+
 weir_err weir_grammar_vocab_open(const struct weir_tokenizer *tok, const int32_t *end_ids, int n_end_ids,
                                  struct weir_grammar_vocab **ret, struct weir_why *why)
 {
     uint32_t n = (uint32_t)weir_tokenizer_vocab(tok);
     struct weir_str *tokens = weir_calloc((size_t)n + 1, sizeof *tokens);
+    struct weir_arena arena;
 
     if (!tokens)
         return weir_fail(why, WEIR_NOMEM, "no memory for the vocabulary's index");
-    for (uint32_t i = 0; i < n; i++)
+    weir_arena_init(&arena, /* limit_bytes= */ 0); /* a few spellings */
+    bool ok = true;
+    for (uint32_t i = 0; i < n && ok; i++) {
         tokens[i] = weir_token_bytes(tok, (int32_t)i, /* with_special= */ false);
+        ok = special_text(tok, (int32_t)i, &arena, &tokens[i]);
+    }
     for (int i = 0; i < n_end_ids; i++) /* an end token is no text, special or not */
         if (end_ids[i] >= 0 && (uint32_t)end_ids[i] < n)
             tokens[end_ids[i]].len = 0;
-    weir_err err = weir_grammar_vocab_open_list(tokens, n, end_ids, n_end_ids, ret, why);
+    weir_err err = ok ? weir_grammar_vocab_open_list(tokens, n, end_ids, n_end_ids, ret, why)
+                      : weir_fail(why, WEIR_NOMEM, "no memory for the vocabulary's index");
     weir_free(tokens);
+    weir_arena_release(&arena);
     return err;
 }
 

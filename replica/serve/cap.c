@@ -2,7 +2,7 @@
  *
  *   [K1] Reasoning that has its tokens is ended by the marker's own tokens, and only they may come. [K2] A grammar
  * sees every token, those of the reasoning too: it waits for the marker by itself (struct weir_grammar_opts).
- *   [K3] What does not begin with <think> (and did not begin in the prompt) is not reasoning, and is not bounded.
+ *   [K3] What does not begin with the mark (and did not begin in the prompt) is not reasoning, and is not bounded.
  *
  * It has the shape of a grammar's state, so that the engine knows of one thing only. One thread at a time. */
 #include <string.h>
@@ -10,11 +10,9 @@
 #include "base/mem.h"
 #include "replica/serve/serve_int.h"
 
-#define BEGIN_MARK "<think>"
-#define END_MARK "</think>"
-
 struct cap_state {
     const struct weir_tokenizer *tok;
+    const struct weir_think_marks *marks;
     struct weir_grammar_state *grammar; /* NULL: none; ours */
     struct weir_tokens end;             /* the marker's tokens; in the call's arena */
     enum { CAP_BEFORE, CAP_REASONING, CAP_ENDING, CAP_OVER } phase;
@@ -25,9 +23,14 @@ struct cap_state {
 
 weir_err cap_prepare(struct weir_serve *serve, struct call *call)
 {
+    const struct weir_think_marks *marks = weir_think_marks_of(call->format.think);
+
     if (!call->msg->has_reasoning_tokens_case || !call->format.thinks)
         return WEIR_OK;
-    return weir_tokenize(serve->opts.tokenizer, WEIR_STR(END_MARK "\n\n"), /* parse_special= */ true,
+    char *text = weir_arena_printf(&call->arena, "%s%s", marks->end, marks->behind);
+    if (!text)
+        return weir_fail(&call->why, WEIR_NOMEM, "no memory for the bound of reasoning");
+    return weir_tokenize(serve->opts.tokenizer, weir_str(text), /* parse_special= */ true,
                          /* add_bos= */ false, /* n_max= */ 64, &call->arena, &call->cap_end, &call->why);
 }
 
@@ -39,6 +42,7 @@ weir_err cap_open(struct weir_serve *serve, struct call *call, struct weir_gramm
     if (!cap)
         return weir_fail(&call->why, WEIR_NOMEM, "no memory for the bound of reasoning");
     cap->tok = serve->opts.tokenizer;
+    cap->marks = weir_think_marks_of(call->format.think);
     cap->grammar = grammar;
     cap->end = call->cap_end;
     cap->n_left = call->msg->reasoning_tokens;
@@ -99,7 +103,7 @@ static bool may_begin(const struct cap_state *cap)
     while (i < cap->n_tail && strchr(" \t\r\n", cap->tail[i]))
         i++;
     size_t n = cap->n_tail - i;
-    return n <= sizeof BEGIN_MARK - 1 && memcmp(cap->tail + i, BEGIN_MARK, n) == 0;
+    return n <= strlen(cap->marks->begin) && memcmp(cap->tail + i, cap->marks->begin, n) == 0;
 }
 
 static void follow(struct cap_state *cap, int32_t id)
@@ -108,13 +112,13 @@ static void follow(struct cap_state *cap, int32_t id)
 
     switch (cap->phase) {
     case CAP_BEFORE:
-        if (tail_has(cap, bytes, BEGIN_MARK))
+        if (tail_has(cap, bytes, cap->marks->begin))
             cap->phase = CAP_REASONING;
         else if (!may_begin(cap))
             cap->phase = CAP_OVER; /* [K3] */
         break;
     case CAP_REASONING:
-        if (tail_has(cap, bytes, END_MARK))
+        if (tail_has(cap, bytes, cap->marks->end))
             cap->phase = CAP_OVER;
         else if (--cap->n_left == 0)
             cap->phase = cap->end.n > 0 ? CAP_ENDING : CAP_OVER;

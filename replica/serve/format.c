@@ -283,7 +283,7 @@ static weir_err force_call(struct weir_serve *serve, struct call *call) /* [F2] 
         struct source src = { .kind = SOURCE_SCHEMA,
                               .text = { weir_buf_ptr(&schema), weir_buf_len(&schema) } };
         if (call->format.in_reasoning)
-            src.after = marker[0] ? weir_str(marker) : WEIR_STR("</think>");
+            src.after = weir_str(marker[0] ? marker : weir_think_marks_of(call->format.think)->end);
         else
             call->prefill = weir_str(marker);
         err = get_grammar(serve, call, &src);
@@ -308,7 +308,7 @@ static weir_err bind_format(struct weir_serve *serve, struct call *call)
     else if (src.text.len == 0)
         src.kind = SOURCE_OBJECT;
     if (call->format.in_reasoning)
-        src.after = WEIR_STR("</think>");
+        src.after = weir_str(weir_think_marks_of(call->format.think)->end);
     call->format.tools = WEIR_TOOLS_NONE; /* the answer is the format's, not a call */
     return get_grammar(serve, call, &src);
 }
@@ -351,7 +351,7 @@ weir_err format_choose(struct weir_serve *serve, struct call *call, struct weir_
     size_t n_end = prompt.len < end_max ? prompt.len : end_max;
     struct weir_str prompt_end = { n_end ? prompt.ptr + prompt.len - n_end : "", n_end };
 
-    weir_output_format_guess(serve->opts.template_text, prompt_end, &call->format);
+    weir_output_format_guess(serve->opts.template_text, serve->opts.tokenizer, prompt_end, &call->format);
     weir_err err = check_tools(serve, call);
     if (err == WEIR_OK && msg->has_reasoning_tokens_case && !call->format.thinks)
         return weir_fail_param(&call->why, "reasoning_effort", WEIR_INVALID,

@@ -1,4 +1,7 @@
-/* tool_format.c - which format a chat template's text speaks of, and the markers of each. */
+/* tool_format.c - which format a chat template's text speaks of, and the markers of each.
+ *
+ * Reasoning stands between marks of one of two forms. Which one is this model's, the end of the prompt says first, where
+ * the template begins the reasoning itself; then the template's text; then special tokens that are such marks. */
 #include "replica/text/tool_parse_int.h"
 
 #include <string.h>
@@ -17,8 +20,57 @@ static bool ends_with(struct weir_str text, const char *what)
     return text.len >= n && memcmp(text.ptr + text.len - n, what, n) == 0;
 }
 
-void weir_output_format_guess(struct weir_str template_text, struct weir_str prompt_end,
-                              struct weir_output_format *ret)
+/* ---- reasoning ---- */
+
+static const struct weir_think_marks think_marks[] = {
+    [WEIR_THINK_TAGS] = { "<think>", "</think>", "\n\n" },
+    [WEIR_THINK_BRACKETS] = { "[THINK]", "[/THINK]", "" },
+};
+enum { N_THINK_FORMS = sizeof think_marks / sizeof *think_marks };
+
+const struct weir_think_marks *weir_think_marks_of(enum weir_think_form form)
+{
+    return &think_marks[form];
+}
+
+bool weir_think_is_end(struct weir_str token)
+{
+    for (int i = 0; i < N_THINK_FORMS; i++)
+        if (weir_str_eq(token, think_marks[i].end))
+            return true;
+    return false;
+}
+
+static bool is_special(const struct weir_tokenizer *tok, const char *mark)
+{
+    int32_t id = tok ? weir_token_id(tok, weir_str(mark)) : -1;
+
+    return id >= 0 && weir_token_is_special(tok, id);
+}
+
+static void guess_reasoning(struct weir_str template_text, const struct weir_tokenizer *tok,
+                            struct weir_str prompt_end, struct weir_output_format *ret)
+{
+    int most = 0;
+
+    for (int i = 0; i < N_THINK_FORMS; i++) {
+        const struct weir_think_marks *marks = &think_marks[i];
+        bool begun = ends_with(prompt_end, marks->begin);
+        int signs = 4 * begun + 2 * has(template_text, marks->end) +
+                    (is_special(tok, marks->begin) && is_special(tok, marks->end));
+        if (signs <= most)
+            continue;
+        most = signs;
+        ret->think = (enum weir_think_form)i;
+        ret->in_reasoning = begun;
+        ret->thinks = begun || !ends_with(prompt_end, marks->end); /* else the prompt has had it */
+    }
+}
+
+/* ---- the whole ---- */
+
+void weir_output_format_guess(struct weir_str template_text, const struct weir_tokenizer *tok,
+                              struct weir_str prompt_end, struct weir_output_format *ret)
 {
     *ret = (struct weir_output_format){ .tools = WEIR_TOOLS_NONE };
     if (has(template_text, DS_CALLS))
@@ -30,9 +82,7 @@ void weir_output_format_guess(struct weir_str template_text, struct weir_str pro
     else if (has(template_text, PYTHON) ||
              (has(template_text, "<|start_header_id|>") && has(template_text, "ipython")))
         ret->tools = WEIR_TOOLS_LLAMA3;
-    ret->in_reasoning = ends_with(prompt_end, THINK);
-    /* A prompt that ends behind the reasoning has had it. */
-    ret->thinks = ret->in_reasoning || (has(template_text, THINK_END) && !ends_with(prompt_end, THINK_END));
+    guess_reasoning(template_text, tok, prompt_end, ret);
 }
 
 bool weir_tool_format_parse(struct weir_str name, enum weir_tool_format *ret)
@@ -61,7 +111,8 @@ bool weir_output_wants_special(const struct weir_output_format *format, struct w
         { WEIR_TOOLS_DEEPSEEK, DS_SEP },
     };
 
-    if (weir_str_eq(token, THINK) || weir_str_eq(token, THINK_END))
+    const struct weir_think_marks *marks = &think_marks[format->think];
+    if (weir_str_eq(token, marks->begin) || weir_str_eq(token, marks->end))
         return format->thinks || format->in_reasoning;
     for (size_t i = 0; i < sizeof markers / sizeof *markers; i++)
         if (markers[i].tools == format->tools && weir_str_eq(token, markers[i].marker))

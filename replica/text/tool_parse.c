@@ -121,14 +121,15 @@ int parse_take(struct weir_output_parser *p, const char *marker)
 
 static enum verdict at_start(struct weir_output_parser *p)
 {
+    const char *begin = weir_think_marks_of(p->format.think)->begin;
     struct weir_str s = parse_held(p);
     size_t i = parse_spaces_held(p);
-    int got = i < s.len ? parse_marker_at(p, s, i, THINK) : p->at_end ? 0 : -1;
+    int got = i < s.len ? parse_marker_at(p, s, i, begin) : p->at_end ? 0 : -1;
 
     if (got < 0)
         return MORE;
     if (got == 1)
-        parse_let_go(p, i + strlen(THINK));
+        parse_let_go(p, i + strlen(begin));
     p->skip_space = got == 1 || p->format.in_reasoning;
     p->state = got == 1 || p->format.in_reasoning ? IN_REASONING : IN_CONTENT;
     return GO;
@@ -160,10 +161,12 @@ static bool up_to(struct weir_output_parser *p, enum weir_output_kind kind, cons
 
 static enum verdict in_reasoning(struct weir_output_parser *p)
 {
-    if (!up_to(p, WEIR_OUTPUT_REASONING, THINK_END))
+    const char *end = weir_think_marks_of(p->format.think)->end;
+
+    if (!up_to(p, WEIR_OUTPUT_REASONING, end))
         return MORE;
     parse_drop_spaces(p);
-    parse_let_go(p, strlen(THINK_END));
+    parse_let_go(p, strlen(end));
     p->skip_space = true;
     p->state = IN_CONTENT;
     return GO;

@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "replica/text/tokenizer.h"
 
 enum weir_tool_format {
     WEIR_TOOLS_NONE,   /* no calls: all is content */
@@ -30,18 +31,29 @@ enum weir_tool_format {
 struct weir_output_tool {
     struct weir_str name, parameters;
 };
+/* What reasoning stands between, and what models write behind its end. */
+enum weir_think_form { WEIR_THINK_TAGS, WEIR_THINK_BRACKETS };
+struct weir_think_marks {
+    const char *begin, *end; /* <think> </think>, or Mistral's [THINK] [/THINK] */
+    const char *behind;
+};
+const struct weir_think_marks *weir_think_marks_of(enum weir_think_form form);
+bool weir_think_is_end(struct weir_str token); /* of either form */
+
 struct weir_output_format {
     enum weir_tool_format tools;
-    bool thinks; /* <think>...</think> at the start is reasoning */
-    /* The prompt ends within it: the template wrote <think> itself, so the answer begins as reasoning. */
+    enum weir_think_form think;
+    bool thinks; /* what stands between the marks at the start is reasoning */
+    /* The prompt ends within it: the template wrote the first mark itself, so the answer begins as reasoning. */
     bool in_reasoning;
     const struct weir_output_tool *described; /* borrowed while a parser is open; may be NULL */
     size_t n_described;
 };
 /* What a chat template's text says of the answers its model gives. Never fails: what it does not know is
- * {NONE, false, false}. prompt_end: the end of the rendered prompt (64 bytes are enough), for in_reasoning. */
-void weir_output_format_guess(struct weir_str template_text, struct weir_str prompt_end,
-                              struct weir_output_format *ret);
+ * {NONE, TAGS, false, false}. tok: special tokens that are the marks of reasoning say so too, where the template does
+ * not; may be NULL. prompt_end: the end of the rendered prompt (64 bytes are enough), for in_reasoning. */
+void weir_output_format_guess(struct weir_str template_text, const struct weir_tokenizer *tok,
+                              struct weir_str prompt_end, struct weir_output_format *ret);
 /* "none", "llama3", "hermes", "mistral", "deepseek"; false for any other name. */
 bool weir_tool_format_parse(struct weir_str name, enum weir_tool_format *ret);
 /* Whether a special token of this spelling is a marker that the parser must see: detokenize it with its text

@@ -7,8 +7,6 @@
 
 #include "replica/text/tool_parse.h"
 
-#define THINK "<think>"
-#define THINK_END "</think>"
 #define HERMES "<tool_call>"
 #define HERMES_END "</tool_call>"
 #define FUNCTION "<function="

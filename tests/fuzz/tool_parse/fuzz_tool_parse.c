@@ -66,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         WEIR_STR("{\"properties\": {\"s\": {\"type\": \"string\"}, \"n\": {\"type\": \"integer\"}}}")
     };
     const struct weir_output_format format = { .tools = data[0] % 5,
+                                               .think = data[0] / 15 % 2,
                                                .thinks = data[0] / 5 % 3 > 0,
                                                .in_reasoning = data[0] / 5 % 3 == 2,
                                                .described = &tool,

@@ -14,11 +14,16 @@ static struct weir_buf shown;
 
 void serve_begin(const char *template_text)
 {
+    serve_begin_in("models/demo", template_text);
+}
+
+void serve_begin_in(const char *dir, const char *template_text)
+{
     static const int32_t ends[2] = { 2044, 2041 };
     struct weir_why why = { 0 };
 
     memset(&serve, 0, sizeof serve);
-    if (weir_tokenizer_open("models/demo", &tokenizer, &why) != WEIR_OK)
+    if (weir_tokenizer_open(dir, &tokenizer, &why) != WEIR_OK)
         fail_msg("%s", why.text);
     if (template_text && weir_template_compile(weir_str(template_text), &template, &why) != WEIR_OK)
         fail_msg("%s", why.text);

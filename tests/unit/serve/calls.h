@@ -17,6 +17,8 @@ extern struct weir_serve serve;
 
 /* `template` NULL: the model has none. The context holds 1,024 tokens. */
 void serve_begin(const char *template_text);
+/* The same with a tokenizer from another folder. */
+void serve_begin_in(const char *dir, const char *template_text);
 void serve_end(void);
 
 struct call *call_make(void); /* of an empty message */

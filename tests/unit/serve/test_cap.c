@@ -1,4 +1,5 @@
 /* test_cap.c - a bound of reasoning: where it begins, what it counts, how it ends, and the grammar behind it. */
+#include "tests/support/thinking_model.h"
 #include "tests/unit/serve/calls.h"
 
 static int begin(void **state)
@@ -100,6 +101,36 @@ static void test_it_may_end_by_itself(void **state)
     call_free(call);
 }
 
+/* [K1] A mark that is a special token is one token. */
+static void test_a_special_token_is_forced(void **state)
+{
+    struct weir_grammar_state *grammar = NULL;
+    struct cap_state *cap = NULL;
+    char dir[64];
+
+    end(state);
+    assert_true(thinking_model_make(dir));
+    serve_begin_in(dir, "{{ messages[0].content }}{# [/THINK] #}");
+    thinking_model_remove(dir);
+    struct call *call = call_make();
+    call_msg(call)->has_reasoning_tokens_case = 41;
+    call_msg(call)->reasoning_tokens = 2;
+    call_add_message(call, "user", "x");
+    call_set_format(call, WEIR__V1__RESPONSE_FORMAT_KIND__RESPONSE_GRAMMAR, "root ::= \"yes\"");
+    assert_int_equal(format_choose(&serve, call, WEIR_STR("x[THINK]")), WEIR_OK);
+    assert_int_equal(cap_prepare(&serve, call), WEIR_OK);
+    assert_int_equal(call->cap_end.n, 1);
+    assert_int_equal(weir_grammar_state_open(call->grammar, &grammar, NULL), WEIR_OK);
+    assert_int_equal(cap_open(&serve, call, grammar, &cap), WEIR_OK);
+    assert_int_equal(feed(cap, call, "one two three"), 2);
+    assert_true(may(cap, THINK_END_ID) && cap_accept(cap, THINK_END_ID));
+    assert_int_equal(feed(cap, call, "yes"), tokens_of(call, "yes").n);
+    cap_close(cap);
+    call_free(call);
+    serve_end();
+    begin(state);
+}
+
 /* [K3] */
 static void test_what_is_no_reasoning_is_not_bounded(void **state)
 {
@@ -149,6 +180,7 @@ int main(void)
         cmocka_unit_test(test_it_may_end_by_itself),
         cmocka_unit_test(test_what_is_no_reasoning_is_not_bounded),
         cmocka_unit_test(test_the_grammar_waits_behind_it),
+        cmocka_unit_test(test_a_special_token_is_forced),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "tests/support/thinking_model.h"
+
 #define HERMES "{# <tool_call> {\"name\": ..., \"arguments\": ...} </tool_call> #}{{ messages[0].content }}"
 #define THINKS "{# </think> <tool_call> </tool_call> #}{{ messages[0].content }}<think>\n"
 
@@ -118,6 +120,53 @@ static void test_reasoning_comes_before_what_is_bound(void **state)
     serve_end();
 }
 
+static struct weir_tokens tokens_of(struct call *call, const char *text)
+{
+    struct weir_tokens tokens;
+
+    assert_int_equal(weir_tokenize(serve.opts.tokenizer, weir_str(text), /* parse_special= */ false,
+                                   /* add_bos= */ false, 64, &call->arena, &tokens, NULL),
+                     WEIR_OK);
+    return tokens;
+}
+
+/* Where the mark is a special token, it is that token which is waited for, and it is no text of the answer. */
+static void test_a_special_token_ends_the_reasoning(void **state)
+{
+    struct weir_grammar_state *grammar = NULL;
+    struct weir_tokens hm, quote;
+    uint32_t bits[2048 / 32];
+    char dir[64];
+
+    (void)state;
+    assert_true(thinking_model_make(dir));
+    serve_begin_in(dir, "{{ messages[0].content }}[THINK]{# [/THINK] #}");
+    thinking_model_remove(dir);
+    struct call *call = call_make();
+    call_add_message(call, "user", "x");
+    call_set_format(call, WEIR__V1__RESPONSE_FORMAT_KIND__RESPONSE_JSON_SCHEMA, "{\"type\":\"string\"}");
+    assert_int_equal(choose(call, "x[THINK]"), WEIR_OK);
+    assert_int_equal(call->format.think, WEIR_THINK_BRACKETS);
+    hm = tokens_of(call, "hm");
+    quote = tokens_of(call, "\"");
+    assert_int_equal(quote.n, 1);
+    assert_int_equal(weir_grammar_state_open(call->grammar, &grammar, NULL), WEIR_OK);
+    for (size_t i = 0; i < hm.n; i++)
+        assert_true(weir_grammar_state_accept(grammar, hm.ids[i]));
+    weir_grammar_state_mask(grammar, bits, 2048);
+    assert_true(bits[THINK_END_ID / 32] >> THINK_END_ID % 32 & 1);
+    assert_false(bits[THINK_BEGIN_ID / 32] >> THINK_BEGIN_ID % 32 & 1);
+    assert_true(weir_grammar_state_accept(grammar, THINK_END_ID));
+    assert_true(weir_grammar_state_accept(grammar, quote.ids[0]));
+    weir_grammar_state_mask(grammar, bits, 2048);
+    assert_false(bits[THINK_END_ID / 32] >> THINK_END_ID % 32 & 1);
+    assert_false(weir_grammar_state_accept(grammar, THINK_END_ID)); /* [V2] */
+    weir_grammar_state_close(grammar);
+    assert_true(takes(call, "hm[/THINK]\"x\"")); /* spelled out in pieces, it ends the reasoning too */
+    call_free(call);
+    serve_end();
+}
+
 static void test_tools_of_a_model_that_takes_none(void **state)
 {
     (void)state;
@@ -220,6 +269,7 @@ int main(void)
         cmocka_unit_test(test_forced_calls_in_every_style),
         cmocka_unit_test(test_deepseek_takes_a_name_first),
         cmocka_unit_test(test_reasoning_comes_before_what_is_bound),
+        cmocka_unit_test(test_a_special_token_ends_the_reasoning),
         cmocka_unit_test(test_tools_of_a_model_that_takes_none),
         cmocka_unit_test(test_the_cache_keeps_the_last_used),
         cmocka_unit_test(test_bad_formats_are_the_clients_to_change),

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "replica/text/tool_parse.h"
+#include "tests/support/thinking_model.h"
 
 #define DS(name) "<\xef\xbd\x9ctool\xe2\x96\x81" name "\xef\xbd\x9c>"
 #define CALLS                                                                                                \
@@ -96,7 +97,7 @@ static const struct weir_output_tool described[] = {
 
 static const struct {
     enum weir_tool_format tools;
-    int thinks; /* 0: no, 1: it may, 2: the prompt ends with <think> */
+    int thinks; /* 0: no, 1: it may, 2: the prompt ends with <think>; 3 and 4: the same for [THINK] */
     const char *text, *events;
 } answers[] = {
     { WEIR_TOOLS_NONE, 0, "Hello, <tool_call> is text.\n", "C(Hello, <tool_call> is text.\n)" },
@@ -110,6 +111,14 @@ static const struct {
     { WEIR_TOOLS_NONE, 1, "<think>cut off </th", "R(cut off </th)" },
     { WEIR_TOOLS_NONE, 2, "Let me\n\nsee.\n</think>\n4", "R(Let me\n\nsee.)C(4)" },
     { WEIR_TOOLS_NONE, 2, "<think>again</think>4", "R(again)C(4)" },
+    { WEIR_TOOLS_NONE, 3, "[THINK]Let me see [1].\n[/THINK]It is 4.", "R(Let me see [1].)C(It is 4.)" },
+    { WEIR_TOOLS_NONE, 3, " [THINK] a[/THIN [/THINK]\n\nb [THINK]c", "R(a[/THIN)C(b [THINK]c)" },
+    { WEIR_TOOLS_NONE, 3, "[THI", "C([THI)" },
+    { WEIR_TOOLS_NONE, 3, "<think>no</think>", "C(<think>no</think>)" },
+    { WEIR_TOOLS_NONE, 1, "[THINK]no[/THINK]", "C([THINK]no[/THINK])" },
+    { WEIR_TOOLS_NONE, 4, "Let me </think> see.[/THINK]4", "R(Let me </think> see.)C(4)" },
+    { WEIR_TOOLS_MISTRAL, 3, "[THINK]I call [TOOL_CALLS].[/THINK][TOOL_CALLS]a[ARGS]{\"x\": 1}",
+      "R(I call [TOOL_CALLS].)a[{\"x\": 1}];" },
     /* Hermes, Qwen */
     { WEIR_TOOLS_HERMES, 0,
       "<tool_call>\n{\"name\": \"get\", \"arguments\": {\"city\": \"Z\xc3\xbcrich }\", \"n\": [1, "
@@ -228,8 +237,10 @@ static void test_answers(void **state)
     for (int i = 0; i < N_ANSWERS; i++)
         for (uint32_t cut = 0; cut < 40; cut++) {
             const struct weir_output_format format = { .tools = answers[i].tools,
+                                                       .think = answers[i].thinks > 2,
                                                        .thinks = answers[i].thinks > 0,
-                                                       .in_reasoning = answers[i].thinks == 2,
+                                                       .in_reasoning =
+                                                           answers[i].thinks == 2 || answers[i].thinks == 4,
                                                        .described = described,
                                                        .n_described = 1 };
             weir_buf_clear(&got);
@@ -337,13 +348,14 @@ static void test_long_heads(void **state)
 static void test_much_white_space(void **state)
 {
     static const char *const begins[] = {
-        "", "x", "<think>", "<|python_tag|>", "<tool_call>", "[TOOL_CALLS]", CALLS
+        "", "x", "<think>", "[THINK]", "<|python_tag|>", "<tool_call>", "[TOOL_CALLS]", CALLS
     };
     enum { SPACES = 1 << 18, N_BEGINS = sizeof begins / sizeof *begins };
 
     (void)state;
     for (int i = 0; i < 5 * N_BEGINS; i++) {
         const struct weir_output_format format = { .tools = (enum weir_tool_format)(i / N_BEGINS),
+                                                   .think = i % 2,
                                                    .thinks = true };
         struct weir_output_parser *p = NULL;
         struct seen seen = { .last = -1 };
@@ -364,29 +376,61 @@ static void test_guessing(void **state)
 {
     static const struct {
         const char *template_text, *prompt_end;
-        enum weir_tool_format tools;
-        bool thinks, in_reasoning;
+        bool has_tokens; /* [THINK] and [/THINK] are special tokens */
+        struct weir_output_format want;
     } guesses[] = {
-        { "{{ x }}", "assistant\n", WEIR_TOOLS_NONE, false, false },
-        { "... <tool_call></tool_call> ...", "<|im_start|>assistant\n", WEIR_TOOLS_HERMES, false, false },
-        { "<tool_call> '</think>'", "<|im_start|>assistant\n", WEIR_TOOLS_HERMES, true, false },
-        { "<tool_call> '</think>'", "assistant\n<think>\n", WEIR_TOOLS_HERMES, true, true },
-        { "<tool_call> '</think>'", "assistant\n<think>\n\n</think>\n\n", WEIR_TOOLS_HERMES, false, false },
-        { "[INST] [TOOL_CALLS]", "[/INST]", WEIR_TOOLS_MISTRAL, false, false },
-        { "<|start_header_id|> Environment: ipython", "", WEIR_TOOLS_LLAMA3, false, false },
-        { "<|python_tag|>", "", WEIR_TOOLS_LLAMA3, false, false },
-        { CALLS " </think>", "<think>", WEIR_TOOLS_DEEPSEEK, true, true },
+        { "{{ x }}", "assistant\n", false, { .tools = WEIR_TOOLS_NONE } },
+        { "... <tool_call></tool_call> ...",
+          "<|im_start|>assistant\n",
+          false,
+          { .tools = WEIR_TOOLS_HERMES } },
+        { "<tool_call> '</think>'", "assistant\n", false, { .tools = WEIR_TOOLS_HERMES, .thinks = true } },
+        { "<tool_call> '</think>'",
+          "<think>\n",
+          false,
+          { .tools = WEIR_TOOLS_HERMES, .thinks = true, .in_reasoning = true } },
+        { "<tool_call> '</think>'", "<think>\n\n</think>\n\n", false, { .tools = WEIR_TOOLS_HERMES } },
+        { "[INST] [TOOL_CALLS]", "[/INST]", false, { .tools = WEIR_TOOLS_MISTRAL } },
+        { "<|start_header_id|> Environment: ipython", "", false, { .tools = WEIR_TOOLS_LLAMA3 } },
+        { "<|python_tag|>", "", false, { .tools = WEIR_TOOLS_LLAMA3 } },
+        { CALLS " </think>",
+          "<think>",
+          false,
+          { .tools = WEIR_TOOLS_DEEPSEEK, .thinks = true, .in_reasoning = true } },
+        { "[TOOL_CALLS] [THINK] [/THINK]",
+          "[/INST]",
+          false,
+          { .tools = WEIR_TOOLS_MISTRAL, .think = WEIR_THINK_BRACKETS, .thinks = true } },
+        { "[THINK] [/THINK]",
+          "[/INST][THINK]",
+          false,
+          { .think = WEIR_THINK_BRACKETS, .thinks = true, .in_reasoning = true } },
+        { "[THINK] [/THINK]", "[THINK][/THINK]\n", false, { .think = WEIR_THINK_BRACKETS } },
+        /* the vocabulary is asked where the template says nothing, or both */
+        { "no word of it", "[/INST]", true, { .think = WEIR_THINK_BRACKETS, .thinks = true } },
+        { "</think>", "[/INST]", true, { .thinks = true } },
+        { "</think> [/THINK]", "", false, { .thinks = true } },
+        { "</think> [/THINK]", "", true, { .think = WEIR_THINK_BRACKETS, .thinks = true } },
+        { "</think> [/THINK]", "<think>", true, { .thinks = true, .in_reasoning = true } },
     };
+    struct weir_tokenizer *tok = NULL;
+    char dir[64];
 
     (void)state;
+    assert_true(thinking_model_make(dir));
+    assert_int_equal(weir_tokenizer_open(dir, &tok, NULL), WEIR_OK);
+    thinking_model_remove(dir);
     for (size_t i = 0; i < sizeof guesses / sizeof *guesses; i++) {
+        const struct weir_output_format *want = &guesses[i].want;
         struct weir_output_format f;
-        weir_output_format_guess(weir_str(guesses[i].template_text), weir_str(guesses[i].prompt_end), &f);
-        if (f.tools != guesses[i].tools || f.thinks != guesses[i].thinks ||
-            f.in_reasoning != guesses[i].in_reasoning)
-            fail_msg("%s and %s: %d %d %d", guesses[i].template_text, guesses[i].prompt_end, f.tools,
-                     f.thinks, f.in_reasoning);
+        weir_output_format_guess(weir_str(guesses[i].template_text), guesses[i].has_tokens ? tok : NULL,
+                                 weir_str(guesses[i].prompt_end), &f);
+        if (f.tools != want->tools || f.think != want->think || f.thinks != want->thinks ||
+            f.in_reasoning != want->in_reasoning)
+            fail_msg("%s and %s: %d %d %d %d", guesses[i].template_text, guesses[i].prompt_end, f.tools,
+                     f.think, f.thinks, f.in_reasoning);
     }
+    weir_tokenizer_close(tok);
     enum weir_tool_format tools = WEIR_TOOLS_NONE;
     assert_true(weir_tool_format_parse(WEIR_STR("mistral"), &tools));
     assert_int_equal(tools, WEIR_TOOLS_MISTRAL);
@@ -395,9 +439,13 @@ static void test_guessing(void **state)
 
 static void test_special_markers(void **state)
 {
-    const struct weir_output_format llama = { .tools = WEIR_TOOLS_LLAMA3 }, r1 = {
-        .tools = WEIR_TOOLS_DEEPSEEK, .thinks = true, .in_reasoning = true
-    };
+    const struct weir_output_format llama = { .tools = WEIR_TOOLS_LLAMA3 },
+                                    r1 = { .tools = WEIR_TOOLS_DEEPSEEK,
+                                           .thinks = true,
+                                           .in_reasoning = true },
+                                    magistral = { .tools = WEIR_TOOLS_MISTRAL,
+                                                  .think = WEIR_THINK_BRACKETS,
+                                                  .thinks = true };
 
     (void)state;
     assert_true(weir_output_wants_special(&llama, WEIR_STR("<|python_tag|>")));
@@ -405,6 +453,9 @@ static void test_special_markers(void **state)
     assert_false(weir_output_wants_special(&llama, WEIR_STR("</think>")));
     assert_true(weir_output_wants_special(&r1, WEIR_STR("</think>")));
     assert_true(weir_output_wants_special(&r1, WEIR_STR(SEP)));
+    assert_false(weir_output_wants_special(&r1, WEIR_STR("[/THINK]")));
+    assert_true(weir_output_wants_special(&magistral, WEIR_STR("[THINK]")));
+    assert_true(weir_output_wants_special(&magistral, WEIR_STR("[/THINK]")));
 }
 
 static void ignore(void *ctx, const struct weir_output_event *e)
@@ -430,9 +481,11 @@ static void test_no_memory(void **state)
 {
     (void)state;
     for (int i = 0; i < N_ANSWERS; i++) {
-        const struct weir_output_format format = {
-            .tools = answers[i].tools, .thinks = true, .described = described, .n_described = 1
-        };
+        const struct weir_output_format format = { .tools = answers[i].tools,
+                                                   .think = answers[i].thinks > 2,
+                                                   .thinks = true,
+                                                   .described = described,
+                                                   .n_described = 1 };
         weir_err err = WEIR_NOMEM;
         for (long n = 0; err != WEIR_OK; n++) {
             weir_test_alloc_budget(n);
