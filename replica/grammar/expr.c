@@ -129,6 +129,18 @@ struct gram_expr *gram_repeat(struct gram_build *b, struct gram_expr *of, uint32
     return x;
 }
 
+struct gram_expr *gram_without(struct gram_build *b, struct weir_str bytes, uint32_t min, uint32_t max)
+{
+    struct gram_expr *x = new_expr(b, GRAM_WITHOUT);
+
+    if (!x)
+        return NULL;
+    x->bytes = bytes;
+    x->min = min;
+    x->max = max;
+    return x;
+}
+
 struct gram_expr *gram_chain(struct gram_build *b, struct gram_expr *const *parts, bool *optional, uint32_t n,
                              struct gram_expr *between, bool last_repeats)
 {
@@ -251,6 +263,21 @@ bool gram_ranges_class(struct gram_build *b, struct gram_ranges *set, bool negat
         return false;
     *ret = (struct gram_class){ out.at, out.n };
     return true;
+}
+
+bool gram_class_common(struct gram_build *b, const struct gram_class *set, const struct gram_range *other,
+                       uint32_t n_other, struct gram_class *ret)
+{
+    struct gram_ranges out = { 0 };
+
+    for (uint32_t i = 0; i < set->n; i++)
+        for (uint32_t k = 0; k < n_other; k++) {
+            uint32_t lo = set->at[i].lo > other[k].lo ? set->at[i].lo : other[k].lo;
+            uint32_t hi = set->at[i].hi < other[k].hi ? set->at[i].hi : other[k].hi;
+            if (lo <= hi && !gram_ranges_add(b, &out, lo, hi))
+                return false;
+        }
+    return gram_ranges_class(b, &out, /* negate= */ false, ret);
 }
 
 bool gram_class_has(const struct gram_class *set, uint32_t c)

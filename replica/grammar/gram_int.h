@@ -1,6 +1,6 @@
 /* gram_int.h - the parts of a compiled grammar. Private to replica/grammar.
  *
- * text -> expressions by rule (gbnf.c, schema*.c, pattern.c) -> one automaton over bytes for each rule (nfa.c, dfa.c)
+ * text -> expressions by rule (gbnf.c, schema*.c, pattern.c, calls.c, tags.c) -> one automaton over bytes for each rule (nfa.c, dfa.c)
  * -> checked and made small (link.c) -> walked beside the vocabulary's trie (state.c, mask.c). */
 #ifndef WEIR_REPLICA_GRAMMAR_GRAM_INT_H
 #define WEIR_REPLICA_GRAMMAR_GRAM_INT_H
@@ -61,8 +61,9 @@ enum gram_kind {
     GRAM_ALT,    /* one of the parts; no parts: nothing at all */
     GRAM_REPEAT, /* of{min,max} */
     GRAM_RULE,
-    GRAM_CHAIN, /* parts with `of` between them; each may be left out that `optional` says */
-    GRAM_UNTIL, /* any text that ends with the first occurrence of bytes */
+    GRAM_CHAIN,   /* parts with `of` between them; each may be left out that `optional` says */
+    GRAM_UNTIL,   /* any text that ends with the first occurrence of bytes */
+    GRAM_WITHOUT, /* a text of {min,max} characters in which the bytes, which are ASCII, never come */
 };
 struct gram_expr {
     enum gram_kind kind;
@@ -73,7 +74,7 @@ struct gram_expr {
     bool last_repeats;        /* CHAIN: the last part any number of times; then it may be left out too */
     uint32_t n_parts;
     struct gram_expr *of;
-    uint32_t min, max; /* REPEAT; max GRAM_INF: no end */
+    uint32_t min, max; /* REPEAT, WITHOUT; max GRAM_INF: no end */
     uint32_t rule;
 };
 struct gram_rule {
@@ -90,6 +91,7 @@ struct gram_build {
     struct gram_rule *rules; /* grows */
     uint32_t n_rules, rules_cap;
     uint64_t work;     /* done so far */
+    bool in_tags;      /* strings must not end the tags around them */
     const char *param; /* what an error is about, in general */
     weir_err err;      /* the first; sticks */
     struct weir_why *why;
@@ -119,6 +121,8 @@ struct gram_expr *gram_cat3(struct gram_build *b, struct gram_expr *x, struct gr
 struct gram_expr *gram_alt(struct gram_build *b, struct gram_expr *const *parts, uint32_t n);
 struct gram_expr *gram_alt2(struct gram_build *b, struct gram_expr *x, struct gram_expr *y);
 struct gram_expr *gram_repeat(struct gram_build *b, struct gram_expr *of, uint32_t min, uint32_t max);
+/* bytes: fewer than GRAM_AFTER_MAX; borrowed. */
+struct gram_expr *gram_without(struct gram_build *b, struct weir_str bytes, uint32_t min, uint32_t max);
 /* optional: by part; kept. */
 struct gram_expr *gram_chain(struct gram_build *b, struct gram_expr *const *parts, bool *optional, uint32_t n,
                              struct gram_expr *between, bool last_repeats);
@@ -139,6 +143,9 @@ struct gram_ranges {
 bool gram_ranges_add(struct gram_build *b, struct gram_ranges *set, uint32_t lo, uint32_t hi);
 /* Sorted and joined; `negate`: all other code points. Surrogates are never in. */
 bool gram_ranges_class(struct gram_build *b, struct gram_ranges *set, bool negate, struct gram_class *ret);
+/* The characters that are in both. */
+bool gram_class_common(struct gram_build *b, const struct gram_class *set, const struct gram_range *other,
+                       uint32_t n_other, struct gram_class *ret);
 bool gram_class_has(const struct gram_class *set, uint32_t c);
 
 /* ---- automata ---- */
@@ -300,5 +307,7 @@ const struct gram_mask *gram_mask_of(struct weir_grammar_state *st, uint32_t nod
 bool gram_gbnf(struct gram_build *b, struct weir_str text, uint32_t *ret_root);
 bool gram_schema(struct gram_build *b, struct weir_str json, bool compact, uint32_t *ret_root);
 bool gram_json_object(struct gram_build *b, bool compact, uint32_t *ret_root);
+bool gram_calls(struct gram_build *b, const struct weir_grammar_calls *calls, bool compact,
+                uint32_t *ret_root);
 
 #endif

@@ -69,11 +69,12 @@ static struct weir_grammar *finish(struct gram_build *b, uint32_t root)
     return g;
 }
 
-enum source { FROM_GBNF, FROM_SCHEMA, FROM_JSON };
+enum source { FROM_GBNF, FROM_SCHEMA, FROM_JSON, FROM_CALLS };
 
+/* calls: FROM_CALLS; text is their tools then. */
 static weir_err compile(const struct weir_grammar_vocab *vocab, enum source source, struct weir_str text,
-                        const struct weir_grammar_opts *opts, const char *param, struct weir_grammar **ret,
-                        struct weir_why *why)
+                        const struct weir_grammar_calls *calls, const struct weir_grammar_opts *opts,
+                        const char *param, struct weir_grammar **ret, struct weir_why *why)
 {
     struct gram_build b = { .vocab = vocab, .param = param, .why = why };
     bool compact = opts && opts->compact;
@@ -86,6 +87,8 @@ static weir_err compile(const struct weir_grammar_vocab *vocab, enum source sour
         gram_gbnf(&b, text, &root);
     else if (source == FROM_SCHEMA)
         gram_schema(&b, text, compact, &root);
+    else if (source == FROM_CALLS)
+        gram_calls(&b, calls, compact, &root);
     else
         gram_json_object(&b, compact, &root);
     if (b.err == WEIR_OK && opts)
@@ -102,21 +105,29 @@ weir_err weir_grammar_compile_gbnf(const struct weir_grammar_vocab *vocab, struc
                                    const struct weir_grammar_opts *opts, struct weir_grammar **ret,
                                    struct weir_why *why)
 {
-    return compile(vocab, FROM_GBNF, text, opts, "response_format.grammar", ret, why);
+    return compile(vocab, FROM_GBNF, text, NULL, opts, "response_format.grammar", ret, why);
 }
 
 weir_err weir_grammar_compile_schema(const struct weir_grammar_vocab *vocab, struct weir_str json,
                                      const struct weir_grammar_opts *opts, struct weir_grammar **ret,
                                      struct weir_why *why)
 {
-    return compile(vocab, FROM_SCHEMA, json, opts, "response_format.json_schema.schema", ret, why);
+    return compile(vocab, FROM_SCHEMA, json, NULL, opts, "response_format.json_schema.schema", ret, why);
 }
 
 weir_err weir_grammar_compile_json_object(const struct weir_grammar_vocab *vocab,
                                           const struct weir_grammar_opts *opts, struct weir_grammar **ret,
                                           struct weir_why *why)
 {
-    return compile(vocab, FROM_JSON, WEIR_STR(""), opts, "response_format", ret, why);
+    return compile(vocab, FROM_JSON, WEIR_STR(""), NULL, opts, "response_format", ret, why);
+}
+
+weir_err weir_grammar_compile_calls(const struct weir_grammar_vocab *vocab,
+                                    const struct weir_grammar_calls *calls,
+                                    const struct weir_grammar_opts *opts, struct weir_grammar **ret,
+                                    struct weir_why *why)
+{
+    return compile(vocab, FROM_CALLS, calls->tools, calls, opts, "tools", ret, why);
 }
 
 struct weir_grammar *weir_grammar_ref(struct weir_grammar *grammar)

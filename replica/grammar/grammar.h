@@ -61,7 +61,8 @@ struct weir_grammar_opts {
 
 /* Each returns a grammar with one reference. opts may be NULL. `why` is for the client.
  * WEIR_INVALID: malformed; why->text has line and column (GBNF) or the path of the member (schemas), why->param
- * is "response_format.grammar" or "response_format.json_schema.schema.properties.x". WEIR_UNIMPLEMENTED: well-formed
+ * is "response_format.grammar", "response_format.json_schema.schema.properties.x" or "tools.f.properties.x".
+ * WEIR_UNIMPLEMENTED: well-formed
  * but not supported, named; never ignored. WEIR_TOOLARGE: past a bound above. WEIR_NOMEM. */
 
 /* GBNF: rules `name ::= ...`, "root" is the start; literals, classes, ., | ( ) * + ? {m} {m,} {m,n}, # comments.
@@ -79,6 +80,26 @@ WEIR_MUST_CHECK weir_err weir_grammar_compile_schema(const struct weir_grammar_v
 WEIR_MUST_CHECK weir_err weir_grammar_compile_json_object(const struct weir_grammar_vocab *vocab,
                                                           const struct weir_grammar_opts *opts,
                                                           struct weir_grammar **ret, struct weir_why *why);
+
+/* How a model writes the calls of its tools. */
+enum weir_grammar_call_form {
+    WEIR_CALL_ARGUMENTS,  /* {"name": "f", "arguments": {...}} */
+    WEIR_CALL_PARAMETERS, /* {"name": "f", "parameters": {...}} */
+    WEIR_CALL_LIST,       /* [{"name": "f", "arguments": {...}}, ...] */
+    WEIR_CALL_BARE,       /* {...}: the arguments alone, of the only tool */
+    WEIR_CALL_TAGS,       /* <function=f>\n<parameter=key>\nvalue\n</parameter>\n</function> */
+};
+struct weir_grammar_calls {
+    enum weir_grammar_call_form form;
+    uint32_t n_max;        /* LIST: calls at most, at least 1 */
+    struct weir_str tools; /* JSON: [{"name": "f", "parameters": <the schema of its arguments>}, ...] */
+};
+/* One call of one of the tools, or a list of them. */
+WEIR_MUST_CHECK weir_err weir_grammar_compile_calls(const struct weir_grammar_vocab *vocab,
+                                                    const struct weir_grammar_calls *calls,
+                                                    const struct weir_grammar_opts *opts,
+                                                    struct weir_grammar **ret, struct weir_why *why);
+
 struct weir_grammar *weir_grammar_ref(struct weir_grammar *grammar); /* any thread */
 void weir_grammar_unref(struct weir_grammar *grammar);               /* takes NULL; any thread */
 

@@ -2,7 +2,9 @@
  *
  * What is permitted is narrower than JSON where JSON lets a model run on for ever or a reader go wrong: white space
  * is a space, or a line's end and an indent; numbers have at most 18 digits before and behind the point and two in
- * the exponent; escapes of halves of surrogate pairs are not used (the character itself is). */
+ * the exponent; escapes of halves of surrogate pairs are not used (the character itself is).
+ *   [J3] Between tags no string holds "</", which could end the tag for whoever reads it: the slash is escaped then, and
+ * where strings have a length or a pattern, and in names that are not listed, there is no "<" at all. */
 #include "replica/grammar/schema_int.h"
 
 #include <string.h>
@@ -22,20 +24,15 @@ struct gram_expr *json_set(struct gram_build *b, const char *ranges)
 
 /* ---- characters of strings ---- */
 
-/* The characters of `set` that are written as they are. */
+/* The characters of `set` that are written as they are. [J3] */
 static bool raw_part(struct gram_build *b, const struct gram_class *set, struct gram_class *ret)
 {
     static const struct gram_range plain[] = { { 0x20, 0x21 }, { 0x23, 0x5b }, { 0x5d, 0x10ffff } };
-    struct gram_ranges out = { 0 };
+    static const struct gram_range tagged[] = {
+        { 0x20, 0x21 }, { 0x23, '<' - 1 }, { '<' + 1, 0x5b }, { 0x5d, 0x10ffff }
+    };
 
-    for (uint32_t i = 0; i < set->n; i++)
-        for (int k = 0; k < 3; k++) {
-            uint32_t lo = set->at[i].lo > plain[k].lo ? set->at[i].lo : plain[k].lo;
-            uint32_t hi = set->at[i].hi < plain[k].hi ? set->at[i].hi : plain[k].hi;
-            if (lo <= hi && !gram_ranges_add(b, &out, lo, hi))
-                return false;
-        }
-    return gram_ranges_class(b, &out, /* negate= */ false, ret);
+    return b->in_tags ? gram_class_common(b, set, tagged, 4, ret) : gram_class_common(b, set, plain, 3, ret);
 }
 
 static struct gram_expr *escape(struct gram_build *b, uint32_t c)
@@ -78,16 +75,12 @@ static struct gram_expr *hex_digits(struct gram_build *b, uint32_t n)
     return gram_repeat(b, json_set(b, "09afAF"), n, n);
 }
 
-struct gram_expr *json_any_char(struct gram_build *b, bool loose)
+/* Any character but those outside of `set`, which may be escaped though. */
+static struct gram_expr *loose_char(struct gram_build *b, const struct gram_class *set)
 {
-    static struct gram_range all = { 0, 0x10ffff };
-    static const struct gram_range no_control = { ' ', 0x10ffff };
-    struct gram_range some = no_control;
     struct gram_class raw;
 
-    if (!loose)
-        return json_char(b, &(struct gram_class){ &all, 1 });
-    if (!raw_part(b, &(struct gram_class){ &some, 1 }, &raw))
+    if (!raw_part(b, set, &raw))
         return NULL;
     /* \uXXXX but for D800 to DFFF */
     struct gram_expr *high = gram_cat2(b, json_set(b, "09acefACEF"), hex_digits(b, 3));
@@ -95,6 +88,25 @@ struct gram_expr *json_any_char(struct gram_build *b, bool loose)
     struct gram_expr *code = gram_cat2(b, gram_text(b, "u"), gram_alt2(b, high, d));
     struct gram_expr *simple = json_set(b, "\"\"\\\\//bbffnnrrtt");
     return gram_alt2(b, gram_class(b, raw), gram_cat2(b, gram_text(b, "\\"), gram_alt2(b, simple, code)));
+}
+
+struct gram_expr *json_any_char(struct gram_build *b)
+{
+    return loose_char(b, &(struct gram_class){ &(struct gram_range){ ' ', 0x10ffff }, 1 });
+}
+
+/* What is between a string's quotes. [J3] */
+static struct gram_expr *make_content(struct gram_build *b)
+{
+    struct gram_range no_slash[] = { { ' ', '/' - 1 }, { '/' + 1, 0x10ffff } };
+    struct gram_expr *any = json_any_char(b), *less = gram_text(b, "<");
+
+    if (!b->in_tags)
+        return gram_repeat(b, any, 0, GRAM_INF);
+    struct gram_expr *behind = loose_char(b, &(struct gram_class){ no_slash, 2 });
+    behind = gram_cat2(b, gram_repeat(b, less, 1, GRAM_INF), behind);
+    return gram_cat2(b, gram_repeat(b, gram_alt2(b, any, behind), 0, GRAM_INF),
+                     gram_repeat(b, less, 0, GRAM_INF));
 }
 
 /* ---- rules ---- */
@@ -176,7 +188,7 @@ static struct gram_expr *make(struct json_rules *j, enum json_rule which)
     case JSON_WS:
         return make_ws(j);
     case JSON_STRING:
-        return gram_cat3(b, quote, gram_repeat(b, json_any_char(b, /* loose= */ true), 0, GRAM_INF), quote);
+        return gram_cat3(b, quote, make_content(b), quote);
     case JSON_NUMBER:
         return make_number(b, /* integer= */ false);
     case JSON_INTEGER:

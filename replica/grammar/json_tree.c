@@ -173,6 +173,20 @@ static void write_value(struct weir_jw *w, const struct gj *v)
     }
 }
 
+/* [J3] */
+static size_t put_text(const struct gram_build *b, const struct weir_buf *json, char *room)
+{
+    const char *from = weir_buf_ptr(json);
+    size_t n = 0;
+
+    for (size_t i = 0; i < weir_buf_len(json); i++) {
+        if (b->in_tags && from[i] == '/' && i > 0 && from[i - 1] == '<')
+            room[n++] = '\\';
+        room[n++] = from[i];
+    }
+    return n;
+}
+
 struct weir_str gj_text(struct gram_build *b, const struct gj *value)
 {
     struct weir_buf out;
@@ -183,11 +197,9 @@ struct weir_str gj_text(struct gram_build *b, const struct gj *value)
     weir_jw_init(&w, &out);
     write_value(&w, value);
     char *text = out.failed ? gram_fail(b, WEIR_NOMEM, "no memory for the grammar")
-                            : gram_alloc(b, weir_buf_len(&out) + 1);
-    if (text) {
-        memcpy(text, weir_buf_ptr(&out), weir_buf_len(&out));
-        ret = (struct weir_str){ text, weir_buf_len(&out) };
-    }
+                            : gram_alloc(b, 2 * weir_buf_len(&out) + 1);
+    if (text)
+        ret = (struct weir_str){ text, put_text(b, &out, text) };
     weir_buf_release(&out);
     return ret;
 }

@@ -235,29 +235,95 @@ static uint32_t emit_chain(struct nfa_run *r, const struct gram_expr *x, uint32_
     return to;
 }
 
-/* Knuth, Morris and Pratt's automaton. */
+/* ---- texts up to, or without, some bytes: Knuth, Morris and Pratt's automaton ---- */
+
+struct kmp {
+    struct weir_str bytes;
+    uint32_t fall[GRAM_AFTER_MAX + 1]; /* the longest proper border of the first i bytes */
+};
+
+static void kmp_init(struct kmp *kmp, struct weir_str bytes)
+{
+    kmp->bytes = bytes;
+    kmp->fall[0] = 0;
+    for (uint32_t i = 1; i <= bytes.len; i++) {
+        uint32_t k = i > 1 ? kmp->fall[i - 1] : 0;
+        while (i > 1 && k > 0 && bytes.ptr[k] != bytes.ptr[i - 1])
+            k = kmp->fall[k];
+        kmp->fall[i] = i > 1 && bytes.ptr[k] == bytes.ptr[i - 1] ? k + 1 : 0;
+    }
+}
+
+/* How many of the bytes are there behind k of them and one more, which may not be the last of all. */
+static uint32_t kmp_step(const struct kmp *kmp, uint32_t k, uint32_t c)
+{
+    while (k > 0 && (uint8_t)kmp->bytes.ptr[k] != c)
+        k = kmp->fall[k];
+    return (uint8_t)kmp->bytes.ptr[k] == c ? k + 1 : 0;
+}
+
 static uint32_t emit_until(struct nfa_run *r, struct weir_str bytes, uint32_t from)
 {
     uint32_t states[GRAM_AFTER_MAX + 1];
-    uint32_t fall[GRAM_AFTER_MAX + 1] = { 0 }; /* the longest proper border of the first i bytes */
+    struct kmp kmp;
 
-    states[0] = new_state(r);
-    epsilon(r, from, states[0]);
-    for (uint32_t i = 1; i <= bytes.len; i++) {
+    kmp_init(&kmp, bytes);
+    for (uint32_t i = 0; i <= bytes.len; i++)
         states[i] = new_state(r);
-        uint32_t k = i > 1 ? fall[i - 1] : 0;
-        while (i > 1 && k > 0 && bytes.ptr[k] != bytes.ptr[i - 1])
-            k = fall[k];
-        fall[i] = i > 1 && bytes.ptr[k] == bytes.ptr[i - 1] ? k + 1 : 0;
-    }
+    epsilon(r, from, states[0]);
     for (uint32_t i = 0; i < bytes.len; i++)
-        for (uint32_t c = 0; c < 256 && !r->failed; c++) {
-            uint32_t k = i;
-            while (k > 0 && (uint8_t)bytes.ptr[k] != c)
-                k = fall[k];
-            bytes_edge(r, states[i], c, c, states[(uint8_t)bytes.ptr[k] == c ? k + 1 : 0]);
-        }
+        for (uint32_t c = 0; c < 256 && !r->failed; c++)
+            bytes_edge(r, states[i], c, c, states[kmp_step(&kmp, i, c)]);
     return states[bytes.len];
+}
+
+/* One more character, from the states `now` to the states `next`: by how many of the bytes are there. */
+static void emit_one_without(struct nfa_run *r, const struct kmp *kmp, const uint32_t *now,
+                             const uint32_t *next)
+{
+    static struct gram_range wide_ranges[] = { { 0x80, 0xd7ff }, { 0xe000, 0x10ffff } };
+    const struct gram_class wide = { wide_ranges, 2 };
+    uint32_t before_wide = new_state(r);
+
+    for (uint32_t k = 0; k < kmp->bytes.len; k++) {
+        epsilon(r, now[k], before_wide);
+        for (uint32_t c = 0, end; c < 0x80 && !r->failed; c = end) {
+            uint32_t to = kmp_step(kmp, k, c);
+            bool may = c >= ' ' || c == '\t' || c == '\n' || c == '\r';
+            for (end = c + 1; c >= ' ' && end < 0x80 && kmp_step(kmp, k, end) == to; end++)
+                ;
+            if (may && to < kmp->bytes.len)
+                bytes_edge(r, now[k], c, end - 1, next[to]);
+        }
+    }
+    epsilon(r, emit_class(r, &wide, before_wide), next[0]);
+}
+
+/* The automaton once for each count; where there is no end above, the last one leads to itself. */
+static uint32_t emit_without(struct nfa_run *r, const struct gram_expr *x, uint32_t from)
+{
+    uint32_t states[2][GRAM_AFTER_MAX], to = new_state(r);
+    struct kmp kmp;
+
+    kmp_init(&kmp, x->bytes);
+    for (uint32_t k = 0; k < x->bytes.len; k++)
+        states[0][k] = new_state(r);
+    epsilon(r, from, states[0][0]);
+    for (uint32_t n = 0; !r->failed; n++) {
+        uint32_t *now = states[n % 2], *next = states[(n + 1) % 2];
+        bool loops = n == x->min && x->max == GRAM_INF;
+        for (uint32_t k = 0; k < x->bytes.len; k++) {
+            if (n >= x->min)
+                epsilon(r, now[k], to);
+            if (n < x->max)
+                next[k] = loops ? now[k] : new_state(r);
+        }
+        if (n < x->max)
+            emit_one_without(r, &kmp, now, next);
+        if (n == x->max || loops)
+            break;
+    }
+    return to;
 }
 
 /* ---- rules in place of calls ---- */
@@ -337,6 +403,8 @@ static uint32_t emit(struct nfa_run *r, const struct gram_expr *x, uint32_t from
         return emit_chain(r, x, from);
     case GRAM_UNTIL:
         return emit_until(r, x->bytes, from);
+    case GRAM_WITHOUT:
+        return emit_without(r, x, from);
     }
     return from;
 }

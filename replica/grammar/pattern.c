@@ -4,7 +4,7 @@
  * repetitions (lazy ones permit the same), ^ at the start and $ at the end of an alternative of the whole. A pattern
  * is searched for, as the standard has it: without ^ any text may come before a match, without $ any behind it.
  * Look-around, back references, \b and \p are refused by name. The content's characters are written as JSON strings
- * have them. */
+ * have them, or raw between tags. */
 #include "replica/grammar/schema_int.h"
 
 #include <string.h>
@@ -13,6 +13,7 @@
 
 struct pattern {
     struct gram_build *b;
+    bool raw;
     struct weir_str text;
     size_t at;
     int depth;
@@ -170,7 +171,9 @@ static struct gram_expr *one_of(struct pattern *p, struct gram_ranges *set, bool
 {
     struct gram_class ret;
 
-    return gram_ranges_class(p->b, set, negate, &ret) ? json_char(p->b, &ret) : NULL;
+    if (!gram_ranges_class(p->b, set, negate, &ret))
+        return NULL;
+    return p->raw ? tags_char(p->b, &ret) : json_char(p->b, &ret);
 }
 
 static struct gram_expr *read_class(struct pattern *p)
@@ -335,10 +338,11 @@ static struct gram_expr *read_sequence(struct pattern *p, bool outer)
 {
     struct gram_expr *any = NULL;
     struct gram_list parts = { 0 };
+    struct gram_ranges none = { 0 };
     bool anchored = false;
 
     if (outer)
-        any = gram_repeat(p->b, json_any_char(p->b, /* loose= */ false), 0, GRAM_INF);
+        any = gram_repeat(p->b, one_of(p, &none, /* negate= */ true), 0, GRAM_INF);
     if (outer && peek(p) == '^')
         p->at++;
     else if (outer)
@@ -374,10 +378,10 @@ static struct gram_expr *read_alt(struct pattern *p, bool outer)
     return gram_alt(p->b, parts.at, parts.n);
 }
 
-struct gram_expr *pattern_expr(struct gram_build *b, struct weir_str pattern, const char **ret_what,
+struct gram_expr *pattern_expr(struct gram_build *b, struct weir_str pattern, bool raw, const char **ret_what,
                                weir_err *reterr)
 {
-    struct pattern p = { .b = b, .text = pattern };
+    struct pattern p = { .b = b, .raw = raw, .text = pattern };
     struct gram_expr *x = NULL;
 
     if (pattern.len > SCHEMA_PATTERN_MAX)

@@ -138,7 +138,7 @@ static struct gram_expr *typed(struct schema *s, struct gj *node, const struct s
     if (types & TYPE_ARRAY)
         gram_list_add(s->b, &parts, schema_array(s, node, path));
     if (types & TYPE_STRING)
-        gram_list_add(s->b, &parts, schema_string(s, node, path));
+        gram_list_add(s->b, &parts, schema_string(s, node, /* raw= */ false, path));
     if (types & (TYPE_NUMBER | TYPE_INTEGER))
         gram_list_add(s->b, &parts, schema_number(s, node, !(types & TYPE_NUMBER), path));
     if (types & TYPE_BOOLEAN)
@@ -177,7 +177,7 @@ static bool value_fits(const struct gj *value, unsigned types)
     }
 }
 
-static bool check_lone_enum(struct schema *s, const struct gj *node, const struct schema_path *path)
+bool schema_lone_enum(struct schema *s, const struct gj *node, const struct schema_path *path)
 {
     static const char *const others[] = { "pattern",          "format",           "minLength",
                                           "maxLength",        "minimum",          "maximum",
@@ -198,7 +198,7 @@ static struct gram_expr *enumerated(struct schema *s, const struct gj *node, con
     struct gram_list parts = { 0 };
     unsigned types = TYPE_ANY;
 
-    if (!check_lone_enum(s, node, path) ||
+    if (!schema_lone_enum(s, node, path) ||
         (gj_get(s->b, node, "type") && !schema_types(s, node, path, &types)))
         return NULL;
     if (list && list->type != WEIR_JSON_ARRAY)
@@ -217,7 +217,7 @@ static struct gram_expr *enumerated(struct schema *s, const struct gj *node, con
 
 /* ---- combinations ---- */
 
-static struct gram_expr *all_joined(struct schema *s, struct gj *node, const struct schema_path *path)
+static struct gj *all_joined(struct schema *s, struct gj *node, const struct schema_path *path)
 {
     struct gj *list = gj_get(s->b, node, "allOf"), *whole = schema_without(s, node, "allOf");
 
@@ -227,7 +227,7 @@ static struct gram_expr *all_joined(struct schema *s, struct gj *node, const str
         const struct schema_path up = { path, WEIR_STR("allOf"), -1 }, at = { &up, { 0 }, i };
         whole = schema_merge(s, whole, list->items[i], &at);
     }
-    return whole ? schema_expr(s, whole, path) : NULL;
+    return whole;
 }
 
 static struct gram_expr *any_joined(struct schema *s, struct gj *node, const char *key,
@@ -249,18 +249,47 @@ static struct gram_expr *any_joined(struct schema *s, struct gj *node, const cha
     return s->b->err == WEIR_OK ? gram_alt(s->b, parts.at, parts.n) : NULL;
 }
 
-static struct gram_expr *referred(struct schema *s, struct gj *node, const struct schema_path *path)
+/* *ret_alone: what is referred to is all that there is. */
+static struct gj *ref_joined(struct schema *s, struct gj *node, const struct schema_path *path,
+                             bool *ret_alone)
 {
     struct gj *rest = schema_without(s, node, "$ref"),
               *target = schema_resolve(s, gj_get(s->b, node, "$ref"), path);
-    const struct schema_path at = { path, WEIR_STR("$ref"), -1 };
 
     if (!rest || !target)
         return NULL;
-    if (!schema_constrains(rest))
-        return schema_call(s, target, &at);
-    struct gj *both = schema_merge(s, rest, target, path);
-    return both ? schema_expr(s, both, path) : NULL;
+    *ret_alone = !schema_constrains(rest);
+    return *ret_alone ? target : schema_merge(s, rest, target, path);
+}
+
+static struct gram_expr *referred(struct schema *s, struct gj *node, const struct schema_path *path)
+{
+    const struct schema_path at = { path, WEIR_STR("$ref"), -1 };
+    bool alone;
+    struct gj *target = ref_joined(s, node, path, &alone);
+
+    if (!target)
+        return NULL;
+    return alone ? schema_call(s, target, &at) : schema_expr(s, target, path);
+}
+
+struct gj *schema_flat(struct schema *s, struct gj *node, const struct schema_path *path)
+{
+    bool alone;
+
+    for (int i = 0; node && node->type == WEIR_JSON_OBJECT; i++) {
+        if (i > GRAM_NEST_MAX)
+            return schema_fail(s, path, WEIR_TOOLARGE, "nested too deeply");
+        if (!schema_check_keywords(s, node, path)) /* [J2] */
+            return NULL;
+        if (gj_get(s->b, node, "$ref"))
+            node = ref_joined(s, node, path, &alone);
+        else if (gj_get(s->b, node, "allOf"))
+            node = all_joined(s, node, path);
+        else
+            break;
+    }
+    return s->b->err == WEIR_OK ? node : NULL;
 }
 
 static struct gram_expr *one_schema(struct schema *s, struct gj *node, const struct schema_path *path)
@@ -275,8 +304,10 @@ static struct gram_expr *one_schema(struct schema *s, struct gj *node, const str
         return json_call(&s->json, JSON_VALUE);
     if (gj_get(s->b, node, "$ref"))
         return referred(s, node, path);
-    if (gj_get(s->b, node, "allOf"))
-        return all_joined(s, node, path);
+    if (gj_get(s->b, node, "allOf")) {
+        struct gj *whole = all_joined(s, node, path);
+        return whole ? schema_expr(s, whole, path) : NULL;
+    }
     if (gj_get(s->b, node, "anyOf"))
         return any_joined(s, node, "anyOf", path);
     if (gj_get(s->b, node, "oneOf"))

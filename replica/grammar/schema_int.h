@@ -1,7 +1,8 @@
 /* schema_int.h - a JSON schema on its way to being rules. Private to replica/grammar.
  *
  * text -> tree (json_tree.c) -> schemas without references and combinations (schema_merge.c) -> expressions
- * (schema.c, schema_types.c), made of those for plain JSON (json_text.c), numbers (digits.c) and patterns (pattern.c). */
+ * (schema.c, schema_types.c, schema_object.c), made of those for plain JSON (json_text.c), numbers (digits.c) and patterns
+ * (pattern.c). Calls of tools (calls.c) hold such schemas; those in tags write some of it in their own way (tags.c). */
 #ifndef WEIR_REPLICA_GRAMMAR_SCHEMA_INT_H
 #define WEIR_REPLICA_GRAMMAR_SCHEMA_INT_H
 
@@ -67,8 +68,7 @@ struct json_rules {
 struct gram_expr *json_call(struct json_rules *j, enum json_rule which);
 /* One character of the class as it is written within a JSON string: as it is, or by its shortest escape. */
 struct gram_expr *json_char(struct gram_build *b, const struct gram_class *set);
-/* Any character of a JSON string; other spellings than the shortest too, where `loose`. */
-struct gram_expr *json_any_char(struct gram_build *b, bool loose);
+struct gram_expr *json_any_char(struct gram_build *b); /* other spellings than the shortest too */
 struct gram_expr *json_set(struct gram_build *b,
                            const char *ranges); /* "azAZ09": pairs of ASCII characters */
 
@@ -86,9 +86,9 @@ struct gram_expr *digits_number(struct gram_build *b, const struct number_range 
 
 /* ---- patterns (pattern.c) ---- */
 
-/* The JSON strings, without their quotes, whose content has a match. *ret_why on failure says what is wrong; the
- * build itself has not failed then. */
-struct gram_expr *pattern_expr(struct gram_build *b, struct weir_str pattern, const char **ret_what,
+/* The JSON strings, without their quotes, whose content has a match; raw: the texts between tags that have one.
+ * *ret_what on failure says what is wrong; the build itself has not failed then. */
+struct gram_expr *pattern_expr(struct gram_build *b, struct weir_str pattern, bool raw, const char **ret_what,
                                weir_err *reterr);
 const char *format_pattern(struct weir_str format); /* NULL: unknown */
 
@@ -105,6 +105,7 @@ struct schema {
     struct json_rules json;
     struct gj *root;
     uint32_t n_merges, merge_depth;
+    uint32_t text_rule_1; /* of any text in tags, + 1 */
     int depth;
 };
 /* "properties.x.items"; cut to the room there is. */
@@ -138,11 +139,32 @@ enum schema_type {
     TYPE_OBJECT = 64,
     TYPE_ANY = 127 & ~8,
 };
+/* The same schema without "$ref" and "allOf" in front; true and false stay. NULL: failed. */
+struct gj *schema_flat(struct schema *s, struct gj *node, const struct schema_path *path);
+/* Nothing beside "enum" or "const" that would have to hold too; fails by its name otherwise. */
+bool schema_lone_enum(struct schema *s, const struct gj *node, const struct schema_path *path);
 bool schema_types(struct schema *s, const struct gj *node, const struct schema_path *path, unsigned *ret);
-struct gram_expr *schema_string(struct schema *s, struct gj *node, const struct schema_path *path);
+/* raw: without quotes and escapes, between tags. */
+struct gram_expr *schema_string(struct schema *s, struct gj *node, bool raw, const struct schema_path *path);
 struct gram_expr *schema_number(struct schema *s, struct gj *node, bool integer,
                                 const struct schema_path *path);
 struct gram_expr *schema_array(struct schema *s, struct gj *node, const struct schema_path *path);
 struct gram_expr *schema_object(struct schema *s, struct gj *node, const struct schema_path *path);
+/* The members of an object as parameters of a call in tags. */
+struct gram_expr *schema_parameters(struct schema *s, struct gj *node, const struct schema_path *path);
+
+/* ---- calls in tags (tags.c) ---- */
+
+struct gram_expr *tags_call(struct schema *s, struct weir_str name, struct gj *parameters,
+                            const struct schema_path *path);
+/* Values have the tag that ends them behind them. many: the tag in front is a rule of its own. */
+struct gram_expr *tags_parameter(struct schema *s, struct weir_str name, struct gram_expr *value, bool many,
+                                 const struct schema_path *path);
+struct gram_expr *tags_any_parameters(struct schema *s, struct gram_expr *value);
+struct gram_expr *tags_value(struct schema *s, struct gj *node, const struct schema_path *path);
+struct gram_expr *tags_closed(struct gram_build *b, struct gram_expr *value);  /* that tag put behind it */
+struct gram_expr *tags_text(struct gram_build *b, uint32_t min, uint32_t max); /* of so many characters */
+/* One character of the class, between tags. */
+struct gram_expr *tags_char(struct gram_build *b, const struct gram_class *set);
 
 #endif

@@ -2,8 +2,8 @@
  *
  *   [F1] Nothing is compiled twice while it is in the cache, and nothing is compiled on the step thread.
  *   [F2] A forced tool call is made by two means: the marker before a call goes into the prompt, and the call itself
- * is bound by a schema that is made of the tools' own. Where the model reasons first, the schema begins behind
- * the marker instead.
+ * is bound by a grammar that is made of the tools' schemas, in the form that the model was taught. Where the model
+ * reasons first, the grammar begins behind the marker instead.
  *
  * The cache: the last used grammars by their whole source, a bounded number of bounded texts, one lock. */
 #include <string.h>
@@ -88,21 +88,26 @@ static void cache_keep(struct formats *formats, struct weir_str key, uint64_t ha
 
 /* ---- compiling ---- */
 struct source {
-    enum { SOURCE_OBJECT = 'o', SOURCE_SCHEMA = 's', SOURCE_GBNF = 'g' } kind;
+    enum { SOURCE_OBJECT = 'o', SOURCE_SCHEMA = 's', SOURCE_GBNF = 'g', SOURCE_CALLS = 'c' } kind;
     struct weir_str text;
-    struct weir_str after; /* what must come before: see struct weir_grammar_opts */
+    struct weir_grammar_calls calls; /* CALLS: but for the tools, which are the text */
+    struct weir_str after;           /* what must come before: see struct weir_grammar_opts */
 };
 
 static weir_err compile(struct weir_serve *serve, const struct source *src, struct weir_grammar **ret,
                         struct weir_why *why)
 {
     const struct weir_grammar_opts opts = { .after = src->after };
+    struct weir_grammar_calls calls = src->calls;
 
     switch (src->kind) {
     case SOURCE_OBJECT:
         return weir_grammar_compile_json_object(serve->vocab, &opts, ret, why);
     case SOURCE_SCHEMA:
         return weir_grammar_compile_schema(serve->vocab, src->text, &opts, ret, why);
+    case SOURCE_CALLS:
+        calls.tools = src->text;
+        return weir_grammar_compile_calls(serve->vocab, &calls, &opts, ret, why);
     default:
         return weir_grammar_compile_gbnf(serve->vocab, src->text, &opts, ret, why);
     }
@@ -115,6 +120,7 @@ static weir_err get_grammar(struct weir_serve *serve, struct call *call, const s
 
     weir_buf_init(&key, 0);
     weir_buf_addc(&key, (char)src->kind);
+    weir_buf_addf(&key, "%d %u ", (int)src->calls.form, src->calls.n_max);
     weir_buf_addu(&key, src->after.len);
     weir_buf_addc(&key, ' ');
     weir_buf_add(&key, src->after.ptr, src->after.len);
@@ -155,61 +161,29 @@ static struct weir_str parameters_of(const Weir__V1__Tool *tool)
     return WEIR_STR("{\"type\":\"object\",\"properties\":{},\"additionalProperties\":false}");
 }
 
-/* {"type":"object","properties":{"name":{"const":...},<arguments>:<schema>},...} */
-static void write_call_schema(struct weir_jw *w, const Weir__V1__Tool *tool, const char *arguments)
+/* What the grammar is made of: the tools that may be called. */
+static void write_tools(struct weir_buf *out, const Weir__V1__GenerateRequest *msg)
 {
-    weir_jw_object(w);
-    weir_jw_key(w, "type");
-    weir_jw_cstr(w, "object");
-    weir_jw_key(w, "properties");
-    weir_jw_object(w);
-    weir_jw_key(w, "name");
-    weir_jw_object(w);
-    weir_jw_key(w, "const");
-    weir_jw_cstr(w, tool->name);
-    weir_jw_object_end(w);
-    weir_jw_key(w, arguments);
-    weir_jw_raw(w, parameters_of(tool));
-    weir_jw_object_end(w);
-    weir_jw_key(w, "required");
-    weir_jw_array(w);
-    weir_jw_cstr(w, "name");
-    weir_jw_cstr(w, arguments);
-    weir_jw_array_end(w);
-    weir_jw_key(w, "additionalProperties");
-    weir_jw_bool(w, false);
-    weir_jw_object_end(w);
-}
+    struct weir_jw w;
 
-static void write_any_call(struct weir_jw *w, const Weir__V1__GenerateRequest *msg, const char *arguments)
-{
-    weir_jw_object(w);
-    weir_jw_key(w, "anyOf");
-    weir_jw_array(w);
-    for (size_t i = 0; i < msg->n_tools; i++)
-        if (is_chosen(msg, msg->tools[i]))
-            write_call_schema(w, msg->tools[i], arguments);
-    weir_jw_array_end(w);
-    weir_jw_object_end(w);
+    weir_jw_init(&w, out);
+    weir_jw_array(&w);
+    for (size_t i = 0; i < msg->n_tools; i++) {
+        if (!is_chosen(msg, msg->tools[i]))
+            continue;
+        weir_jw_object(&w);
+        weir_jw_key(&w, "name");
+        weir_jw_cstr(&w, msg->tools[i]->name);
+        weir_jw_key(&w, "parameters");
+        weir_jw_raw(&w, parameters_of(msg->tools[i]));
+        weir_jw_object_end(&w);
+    }
+    weir_jw_array_end(&w);
 }
 
 static bool may_call_many(const Weir__V1__GenerateRequest *msg)
 {
     return !msg->has_parallel_tool_calls_case || msg->parallel_tool_calls;
-}
-
-static void write_call_list(struct weir_jw *w, const Weir__V1__GenerateRequest *msg)
-{
-    weir_jw_object(w);
-    weir_jw_key(w, "type");
-    weir_jw_cstr(w, "array");
-    weir_jw_key(w, "items");
-    write_any_call(w, msg, "arguments");
-    weir_jw_key(w, "minItems");
-    weir_jw_u64(w, 1);
-    weir_jw_key(w, "maxItems");
-    weir_jw_u64(w, may_call_many(msg) ? 8 : 1);
-    weir_jw_object_end(w);
 }
 
 static const Weir__V1__Tool *only_tool(const Weir__V1__GenerateRequest *msg)
@@ -226,50 +200,48 @@ static const Weir__V1__Tool *only_tool(const Weir__V1__GenerateRequest *msg)
     return only;
 }
 
-/* The marker before a call, and the schema of what follows it; NULL marker: this can't be forced. */
-static char *forced_call(struct call *call, struct weir_buf *schema)
+/* The marker before a call, and the form of what follows it; NULL marker: this can't be forced. */
+static char *forced_call(struct call *call, struct weir_grammar_calls *ret)
 {
-    const Weir__V1__GenerateRequest *msg = call->msg;
-    const Weir__V1__Tool *only = only_tool(msg);
-    const char *marker = NULL;
-    struct weir_jw w;
+    const Weir__V1__Tool *only = only_tool(call->msg);
+    const char *marker = "";
 
-    weir_jw_init(&w, schema);
+    *ret = (struct weir_grammar_calls){ .n_max = 1 };
     switch (call->format.tools) {
     case WEIR_TOOLS_LLAMA3:
-        write_any_call(&w, msg, "parameters");
-        marker = "";
+        ret->form = WEIR_CALL_PARAMETERS;
         break;
     case WEIR_TOOLS_HERMES:
-        write_any_call(&w, msg, "arguments");
+        ret->form = call->format.in_tags ? WEIR_CALL_TAGS : WEIR_CALL_ARGUMENTS;
         marker = "<tool_call>\n";
         break;
     case WEIR_TOOLS_MISTRAL:
-        write_call_list(&w, msg);
+        ret->form = WEIR_CALL_LIST;
+        ret->n_max = may_call_many(call->msg) ? 8 : 1;
         marker = "[TOOL_CALLS]";
         break;
     case WEIR_TOOLS_DEEPSEEK:
-        if (!only)
-            break;
-        weir_jw_raw(&w, parameters_of(only));
-        return weir_arena_printf(
-            &call->arena,
-            "<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>function"
-            "<\uff5ctool\u2581sep\uff5c>%s\n```json\n",
-            only->name);
+        ret->form = WEIR_CALL_BARE;
+        return !only ? NULL
+                     : weir_arena_printf(&call->arena,
+                                         "<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call"
+                                         "\u2581begin\uff5c>function<\uff5ctool\u2581sep\uff5c>%s\n```json\n",
+                                         only->name);
     case WEIR_TOOLS_NONE:
-        break;
+        return NULL;
     }
-    return marker ? weir_arena_strndup(&call->arena, marker, strlen(marker)) : NULL;
+    return weir_arena_strndup(&call->arena, marker, strlen(marker));
 }
 
 static weir_err force_call(struct weir_serve *serve, struct call *call) /* [F2] */
 {
-    struct weir_buf schema;
+    struct source src = { .kind = SOURCE_CALLS };
+    struct weir_buf tools;
     weir_err err = WEIR_OK;
 
-    weir_buf_init(&schema, 0);
-    char *marker = forced_call(call, &schema);
+    weir_buf_init(&tools, 0);
+    write_tools(&tools, call->msg);
+    char *marker = forced_call(call, &src.calls);
     bool special_marker =
         call->format.tools == WEIR_TOOLS_MISTRAL || call->format.tools == WEIR_TOOLS_DEEPSEEK;
     if (!marker || (call->format.in_reasoning && special_marker)) {
@@ -277,20 +249,20 @@ static weir_err force_call(struct weir_serve *serve, struct call *call) /* [F2] 
             weir_fail_param(&call->why, "tool_choice", WEIR_INVALID,
                             "tool_choice: this model's calls can't be forced in this way; use auto, or name "
                             "one tool and switch reasoning off");
-    } else if (schema.failed) {
-        err = weir_fail(&call->why, WEIR_NOMEM, "no memory for the tools' schema");
+    } else if (tools.failed) {
+        err = weir_fail(&call->why, WEIR_NOMEM, "no memory for the tools");
     } else {
-        struct source src = { .kind = SOURCE_SCHEMA,
-                              .text = { weir_buf_ptr(&schema), weir_buf_len(&schema) } };
+        src.text = (struct weir_str){ weir_buf_ptr(&tools), weir_buf_len(&tools) };
         if (call->format.in_reasoning)
             src.after = weir_str(marker[0] ? marker : weir_think_marks_of(call->format.think)->end);
         else
             call->prefill = weir_str(marker);
         err = get_grammar(serve, call, &src);
-        if (err == WEIR_INVALID) /* the path is that of a schema that the client never saw */
+        if (err ==
+            WEIR_INVALID) /* a path within a list that the client never saw; the text has it from the tool on */
             memcpy(call->why.param, "tools", sizeof "tools");
     }
-    weir_buf_release(&schema);
+    weir_buf_release(&tools);
     return err;
 }
 

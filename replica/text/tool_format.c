@@ -82,6 +82,7 @@ void weir_output_format_guess(struct weir_str template_text, const struct weir_t
     else if (has(template_text, PYTHON) ||
              (has(template_text, "<|start_header_id|>") && has(template_text, "ipython")))
         ret->tools = WEIR_TOOLS_LLAMA3;
+    ret->in_tags = ret->tools == WEIR_TOOLS_HERMES && has(template_text, FUNCTION);
     guess_reasoning(template_text, tok, prompt_end, ret);
 }
 

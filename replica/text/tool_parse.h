@@ -42,6 +42,7 @@ bool weir_think_is_end(struct weir_str token); /* of either form */
 
 struct weir_output_format {
     enum weir_tool_format tools;
+    bool in_tags; /* HERMES: the model was taught tags rather than JSON; both are understood */
     enum weir_think_form think;
     bool thinks; /* what stands between the marks at the start is reasoning */
     /* The prompt ends within it: the template wrote the first mark itself, so the answer begins as reasoning. */
@@ -77,6 +78,8 @@ typedef void weir_output_fn(void *ctx, const struct weir_output_event *event);
 #define WEIR_OUTPUT_CALLS_MAX 128u        /* in one choice; more are content */
 #define WEIR_OUTPUT_NAME_MAX 256u         /* bytes of a function's name; a longer one is no call */
 #define WEIR_OUTPUT_HELD_MAX (256u << 10) /* bytes held back at most; a call that needs more is content */
+/* Schemas looked at to find whether a value in tags is text: it and those it refers to. Past it a value is JSON. */
+#define WEIR_OUTPUT_TYPE_LOOKS_MAX 16
 
 struct weir_output_parser;
 /* WEIR_NOMEM only. */

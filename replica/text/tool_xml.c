@@ -21,40 +21,124 @@
 
 /* ---- types ---- */
 
-/* The text of a member of an object; len 0: there is none, or it is no object. */
-static struct weir_str member(struct weir_output_parser *p, struct weir_str object, struct weir_str name,
-                              struct weir_arena *arena)
+struct member {
+    struct weir_str name, value; /* value: its JSON; len 0: there is none */
+};
+
+/* Finds members of an object, if it is one. */
+static void find_members(struct weir_output_parser *p, struct weir_str object, struct member *at, int n,
+                         struct weir_arena *arena)
 {
-    struct weir_str key, raw, found = { "", 0 };
+    struct weir_str key, raw;
     struct weir_json j;
 
     weir_json_init(&j, object.ptr, object.len, arena);
     if (object.len == 0 || weir_json_peek(&j) != WEIR_JSON_OBJECT || !weir_json_object(&j))
-        return found;
+        return;
     while (weir_json_key(&j, &key) && weir_json_raw(&j, &raw))
-        if (key.len == name.len && (key.len == 0 || memcmp(key.ptr, name.ptr, key.len) == 0))
-            found = raw;
+        for (int i = 0; i < n; i++)
+            if (key.len == at[i].name.len && (key.len == 0 || memcmp(key.ptr, at[i].name.ptr, key.len) == 0))
+                at[i].value = raw;
     p->failed = p->failed || weir_json_end(&j, NULL) == WEIR_NOMEM;
-    return found;
 }
 
-/* By the schema of the function that is being called: "string", ["string", "null"], or an enum whose first value is one. */
+/* The i-th of a list; len 0: there is none. */
+static struct weir_str element(struct weir_output_parser *p, struct weir_str list, uint32_t i,
+                               struct weir_arena *arena)
+{
+    struct weir_str raw = { "", 0 };
+    struct weir_json j;
+    bool is = false;
+
+    weir_json_init(&j, list.ptr, list.len, arena);
+    if (list.len == 0 || weir_json_peek(&j) != WEIR_JSON_ARRAY || !weir_json_array(&j))
+        return raw;
+    for (uint32_t k = 0; k <= i && (is = weir_json_next(&j)); k++)
+        if (!weir_json_raw(&j, &raw))
+            break;
+    p->failed = p->failed || (!is && weir_json_end(&j, NULL) == WEIR_NOMEM);
+    return is ? raw : (struct weir_str){ "", 0 };
+}
+
+/* What "#/a/b" points at; len 0: nothing, or a step that is escaped. */
+static struct weir_str pointed_at(struct weir_output_parser *p, struct weir_str ref, struct weir_arena *arena)
+{
+    struct weir_str at = p->tool->parameters, none = { "", 0 }, path;
+    struct weir_json j;
+
+    weir_json_init(&j, ref.ptr, ref.len, arena);
+    if (!weir_json_string(&j, &path) || path.len == 0 || path.ptr[0] != '#' ||
+        memchr(path.ptr, '~', path.len) || memchr(path.ptr, '%', path.len))
+        return none;
+    for (size_t i = 1, end; i < path.len && at.len > 0; i = end) {
+        end = ++i;
+        while (end < path.len && path.ptr[end] != '/')
+            end++;
+        struct member step = { .name = { path.ptr + i, end - i }, .value = none };
+        uint32_t n = 0;
+        for (size_t k = i; k < end && end - i < 7; k++)
+            n = path.ptr[k] >= '0' && path.ptr[k] <= '9' ? 10 * n + (uint32_t)(path.ptr[k] - '0')
+                                                         : UINT32_MAX / 16;
+        if (at.ptr[0] == '[')
+            step.value = element(p, at, n, arena);
+        else
+            find_members(p, at, &step, 1, arena);
+        at = step.value;
+    }
+    return at;
+}
+
+static bool is_string(struct weir_str json)
+{
+    return json.len > 0 && json.ptr[0] == '"';
+}
+
+/* A value is text where its schema permits strings and says so. replica/grammar/tags.c decides in the same way. */
+static bool says_text(struct weir_output_parser *p, struct weir_str schema, int *n_left,
+                      struct weir_arena *arena)
+{
+    enum { REF, TYPE, ENUM, CONST, LISTS, MEMBERS = LISTS + 3 };
+    struct member m[MEMBERS] = {
+        [REF] = { .name = WEIR_STR("$ref") },       [TYPE] = { .name = WEIR_STR("type") },
+        [ENUM] = { .name = WEIR_STR("enum") },      [CONST] = { .name = WEIR_STR("const") },
+        [LISTS] = { .name = WEIR_STR("anyOf") },    [LISTS + 1] = { .name = WEIR_STR("oneOf") },
+        [LISTS + 2] = { .name = WEIR_STR("allOf") }
+    };
+
+    if (--*n_left < 0)
+        return false;
+    find_members(p, schema, m, MEMBERS, arena);
+    if (m[REF].value.len > 0)
+        return says_text(p, pointed_at(p, m[REF].value, arena), n_left, arena);
+    if (m[TYPE].value.len > 0)
+        return memmem(m[TYPE].value.ptr, m[TYPE].value.len, "\"string\"", 8) != NULL;
+    if (m[ENUM].value.len > 0)
+        return is_string(element(p, m[ENUM].value, 0, arena));
+    if (m[CONST].value.len > 0)
+        return is_string(m[CONST].value);
+    for (int i = LISTS; i < MEMBERS; i++) {
+        struct weir_str one;
+        for (uint32_t k = 0; *n_left > 0 && (one = element(p, m[i].value, k, arena)).len > 0; k++)
+            if (says_text(p, one, n_left, arena))
+                return true;
+    }
+    return false;
+}
+
 static bool is_text(struct weir_output_parser *p, struct weir_str name)
 {
+    struct member all = { .name = WEIR_STR("properties") }, one = { .name = name };
+    int n_left = WEIR_OUTPUT_TYPE_LOOKS_MAX;
     struct weir_arena arena;
 
     if (!p->tool)
         return false;
-    weir_arena_init(&arena, /* limit_bytes= */ 0); /* as much as the schema, which the request bounds */
-    struct weir_str all = member(p, p->tool->parameters, WEIR_STR("properties"), &arena);
-    struct weir_str schema = member(p, all, name, &arena);
-    struct weir_str type = member(p, schema, WEIR_STR("type"), &arena);
-    struct weir_str choices = member(p, schema, WEIR_STR("enum"), &arena);
-    weir_arena_release(&arena); /* these point into the schema */
-    if (type.len > 0)
-        return memmem(type.ptr, type.len, "\"string\"", 8) != NULL;
-    size_t i = choices.len > 0 ? parse_spaces(choices, 1) : 0;
-    return i > 0 && i < choices.len && choices.ptr[i] == '"';
+    weir_arena_init(&arena, /* limit_bytes= */ 0); /* a few times the schema, which the request bounds */
+    find_members(p, p->tool->parameters, &all, 1, &arena);
+    find_members(p, all.value, &one, 1, &arena);
+    bool text = says_text(p, one.value, &n_left, &arena);
+    weir_arena_release(&arena);
+    return text;
 }
 
 /* ---- the head ---- */

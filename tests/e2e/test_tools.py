@@ -44,6 +44,22 @@ def tool_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def tagged_model(tool_model, tmp_path_factory):
+    """The same, taught to write calls in tags, and to reason between special tokens."""
+    out = tmp_path_factory.mktemp("tagged") / "demo"
+    shutil.copytree(tool_model, out)
+    template = TEMPLATE.replace("<tool_call></tool_call>", "<tool_call><function=name></function></tool_call>")
+    template = template.replace("<think>\n", "[THINK]").replace("</think>", "[/THINK]")
+    config = json.loads((out / "tokenizer_config.json").read_text())
+    config["chat_template"] = template
+    (out / "tokenizer_config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (out / name).read_text()
+        (out / name).write_text(text.replace("<|reserved_special_token_0|>", "[THINK]").replace("<|reserved_special_token_1|>", "[/THINK]"))
+    return str(out)
+
+
+@pytest.fixture(scope="module")
 def tool_fleet(make_fleet, tool_model):
     return make_fleet(1, 1, model=tool_model)
 
@@ -123,6 +139,29 @@ def test_every_way_to_write_calls(own_fleet, tool_model, style):
                 check_call(call.function.name, call.function.arguments)
             assert len({c.id for c in calls}) == len(calls)
             assert all(len(c.id) == 9 for c in calls) == (style == "mistral")
+
+
+def test_tags_and_brackets(own_fleet, tagged_model):
+    fleet = own_fleet(1, 1, model=tagged_model)
+    api = openai.OpenAI(base_url=f"http://{fleet.routers[0]['rest']}/v1", api_key=fleet.api_key, max_retries=0)
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice in ("required", named):
+        answer = ask(api, tool_choice=choice, seed=3, max_tokens=200, extra_body={"raw_output": True}).choices[0]
+        assert answer.finish_reason == "tool_calls" and answer.message.content is None
+        function = answer.message.tool_calls[0].function
+        check_call(function.name, function.arguments)
+        assert answer.raw_output["completion"].startswith(f"<function={function.name}>\n<parameter=")
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["yes", "no"]}}}
+    answers = []
+    for stream in (False, True):
+        reply = ask(api, tools=openai.NOT_GIVEN, response_format=form, max_tokens=60, seed=2, stream=stream,
+                    extra_body={"reasoning_effort": 12})
+        parts = [c.choices[0].delta for c in reply if c.choices] if stream else [reply.choices[0].message]
+        thought = "".join(getattr(p, "reasoning_content", None) or "" for p in parts)
+        said = "".join(p.content or "" for p in parts)
+        assert thought and "THINK]" not in thought and json.loads(said) in ("yes", "no")
+        answers.append((thought, said))
+    assert answers[0] == answers[1]
 
 
 def test_turns_with_calls_and_results(api):

@@ -29,7 +29,10 @@ static const char *const pieces[] = {
     "cat",     "dog",          "next",     "value",    "\":[",
     "\":{\"",  "\",\"",        "x\",\"",
 };
-enum { N_PIECES = sizeof pieces / sizeof *pieces, N_TOKENS = 256 + N_PIECES + 2 };
+static const char *const tags[] = { "\n</parameter>\n", "</parameter>", "</par", "ameter>", "</function>",
+                                    "<parameter=",      ">\n",          "</",    "\n<" };
+enum { N_WORDS = sizeof pieces / sizeof *pieces, N_TAGS = sizeof tags / sizeof *tags };
+enum { N_PIECES = N_WORDS + N_TAGS, N_TOKENS = 256 + N_PIECES + 2 };
 const int32_t walk_end = 256 + N_PIECES; /* and one behind it that has no text */
 
 static struct weir_str texts[N_TOKENS];
@@ -45,7 +48,7 @@ struct weir_grammar_vocab *walk_vocab(void)
         texts[i] = (struct weir_str){ &bytes[i], 1 };
     }
     for (int i = 0; i < N_PIECES; i++)
-        texts[256 + i] = weir_str(pieces[i]);
+        texts[256 + i] = weir_str(i < N_WORDS ? pieces[i] : tags[i - N_WORDS]);
     assert_int_equal(weir_grammar_vocab_open_list(texts, N_TOKENS, &walk_end, 1, &vocab, NULL), WEIR_OK);
     return vocab;
 }
@@ -86,6 +89,18 @@ struct weir_grammar *walk_schema(const char *json, bool compact)
 
     if (err != WEIR_OK)
         fail_msg("%s: %s", json, why.text);
+    return g;
+}
+
+struct weir_grammar *walk_calls(enum weir_grammar_call_form form, const char *tools)
+{
+    struct weir_grammar *g = NULL;
+    struct weir_why why = { .text = "" };
+    const struct weir_grammar_calls calls = { .form = form, .n_max = 3, .tools = weir_str(tools) };
+    weir_err err = weir_grammar_compile_calls(walk_vocab(), &calls, NULL, &g, &why);
+
+    if (err != WEIR_OK)
+        fail_msg("%s: %s", tools, why.text);
     return g;
 }
 
@@ -131,22 +146,19 @@ void walk_check_mask(struct weir_grammar *grammar, const int32_t *ids, int n_ids
     }
 }
 
-/* What closes things. */
-static bool leads_home(struct weir_str text)
+static int32_t choose(const uint32_t *bits, uint64_t *seed, bool home, bool in_tags)
 {
-    return text.len == 1 && strchr("}\"]", text.ptr[0]);
-}
-
-static int32_t choose(const uint32_t *bits, uint64_t *seed, bool home)
-{
+    /* What closes things; tags first, since between them anything else may go on for ever. */
+    static const char *const closers[] = { "\n</parameter>\n", "</function>", "\"", "]", "}" };
     int32_t found[N_TOKENS];
     uint32_t n = 0;
 
     if (home && has(bits, walk_end))
         return walk_end;
-    for (int32_t id = 0; id < N_TOKENS; id++)
-        if (has(bits, id) && home && leads_home(texts[id]))
-            return id;
+    for (size_t i = in_tags ? 0 : 2; home && i < sizeof closers / sizeof *closers; i++)
+        for (int32_t id = 0; id < N_TOKENS; id++)
+            if (has(bits, id) && weir_str_eq(texts[id], closers[i]))
+                return id;
     for (int32_t id = 0; id < N_TOKENS; id++)
         if (has(bits, id))
             found[n++] = id;
@@ -174,7 +186,8 @@ bool walk(struct weir_grammar *grammar, uint64_t *seed, size_t n_want, struct we
     weir_buf_clear(out);
     while (n_ids < IDS_MAX && weir_buf_len(out) < n_most) {
         weir_grammar_state_mask(st, bits, N_TOKENS);
-        id = choose(bits, seed, weir_buf_len(out) >= n_want);
+        bool in_tags = weir_buf_len(out) > 0 && weir_buf_ptr(out)[0] == '<';
+        id = choose(bits, seed, weir_buf_len(out) >= n_want, in_tags);
         if (id < 0)
             fail_msg("nothing may come behind %.*s", (int)weir_buf_len(out), weir_buf_ptr(out));
         if (!weir_grammar_state_accept(st, id)) {

@@ -13,6 +13,8 @@ void walk_free(void);
 /* Compile or fail the test. */
 struct weir_grammar *walk_gbnf(const char *text);
 struct weir_grammar *walk_schema(const char *json, bool compact);
+struct weir_grammar *walk_calls(enum weir_grammar_call_form form,
+                                const char *tools); /* a list: of at most 3 */
 
 uint64_t walk_random(uint64_t *seed);
 /* Takes permitted tokens at random until the end token; towards `n_want` bytes it prefers the end, and from there on

@@ -83,6 +83,44 @@ static void test_forced_calls_in_every_style(void **state)
     }
 }
 
+/* [F2] A model that was taught tags writes them when it is forced, too. */
+static void test_forced_calls_in_tags(void **state)
+{
+    (void)state;
+    serve_begin("{# <tool_call> <function=name> </tool_call> #}{{ messages[0].content }}");
+    for (int named = 0; named < 2; named++) {
+        struct call *call = with_tools(named ? WEIR__V1__TOOL_CHOICE_KIND__TOOL_CHOICE_NAMED
+                                             : WEIR__V1__TOOL_CHOICE_KIND__TOOL_CHOICE_REQUIRED);
+        assert_int_equal(choose(call, "x"), WEIR_OK);
+        assert_true(weir_str_eq(call->prefill, "<tool_call>\n") && call->parses);
+        assert_true(takes(call, "<function=add>\n<parameter=n>\n3\n</parameter>\n</function>"));
+        assert_int_equal(takes(call, "<function=stop>\n</function>"), !named);
+        assert_false(takes(call, "<function=add>\n<parameter=n>\nthree\n</parameter>\n</function>"));
+        assert_false(takes(call, "{\"name\": \"add\", \"arguments\": {\"n\": 3}}"));
+        call_free(call);
+    }
+    serve_end();
+}
+
+/* [F1] The same tools, and one call or several. */
+static void test_a_list_of_calls_has_its_length(void **state)
+{
+    static const char two[] =
+        "[{\"name\": \"stop\", \"arguments\": {}}, {\"name\": \"stop\", \"arguments\": {}}]";
+
+    (void)state;
+    serve_begin("{# [TOOL_CALLS] #}{{ messages[0].content }}");
+    for (int one = 0; one < 2; one++) {
+        struct call *call = with_tools(WEIR__V1__TOOL_CHOICE_KIND__TOOL_CHOICE_REQUIRED);
+        call_msg(call)->has_parallel_tool_calls_case = one ? 39 : 0;
+        call_msg(call)->parallel_tool_calls = false;
+        assert_int_equal(choose(call, "x"), WEIR_OK);
+        assert_int_equal(takes(call, two), !one);
+        call_free(call);
+    }
+    serve_end();
+}
+
 static void test_deepseek_takes_a_name_first(void **state)
 {
     (void)state;
@@ -267,6 +305,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forced_calls_in_every_style),
+        cmocka_unit_test(test_forced_calls_in_tags),
+        cmocka_unit_test(test_a_list_of_calls_has_its_length),
         cmocka_unit_test(test_deepseek_takes_a_name_first),
         cmocka_unit_test(test_reasoning_comes_before_what_is_bound),
         cmocka_unit_test(test_a_special_token_ends_the_reasoning),

@@ -93,6 +93,16 @@ static const struct weir_output_tool described[] = {
                                   "{\"type\": \"integer\"}, \"force\": {\"type\": \"boolean\"}, \"tags\": "
                                   "{}, \"maybe\": {\"type\": [\"string\", \"null\"]}, "
                                   "\"kind\": {\"enum\": [ \"1\", \"2\"]}}}") },
+    { WEIR_STR("paint"),
+      WEIR_STR(
+          "{\"$defs\": {\"c\": {\"enum\": [\"1\"]}, \"n\": {\"type\": \"integer\"}, \"loop\": {\"$ref\": "
+          "\"#/$defs/loop\"}}, \"properties\": {\"ref\": {\"$ref\": \"#/$defs/c\"}, \"may\": {\"anyOf\": "
+          "[{\"type\": \"null\"}, {\"type\": \"string\"}]}, \"all\": {\"allOf\": [{\"$ref\": "
+          "\"#/$defs/c\"}]}, "
+          "\"one\": {\"const\": \"1\"}, \"at\": {\"$ref\": \"#/properties/may/anyOf/1\"}, \"num\": "
+          "{\"$ref\": "
+          "\"#/$defs/n\"}, \"off\": {\"$ref\": \"#/properties/may/anyOf/7\"}, \"loop\": {\"$ref\": "
+          "\"#/$defs/loop\"}}}") },
 };
 
 static const struct {
@@ -178,6 +188,16 @@ static const struct {
       "parameter>\n<parameter=e>"
       "\n\n</parameter>\n</function>\n<function=none>\n</function>\n</tool_call>",
       "other[{\"n\": -1.5e3, \"q\\\"r\": \"01\", \"e\": \"\"}];none[{}];" },
+    /* What the schema calls text in a roundabout way is text; what it does not is JSON. */
+    { WEIR_TOOLS_HERMES, 0,
+      "<tool_call><function=paint><parameter=ref>1</parameter><parameter=may>1</parameter><parameter=all>1</"
+      "parameter>"
+      "<parameter=one>1</parameter><parameter=at>1</parameter><parameter=num>1</parameter><parameter=off>1</"
+      "parameter>"
+      "<parameter=loop>1</parameter></function></tool_call>",
+      "paint[{\"ref\": \"1\", \"may\": \"1\", \"all\": \"1\", \"one\": \"1\", \"at\": \"1\", \"num\": 1, "
+      "\"off\": 1, "
+      "\"loop\": 1}];" },
     { WEIR_TOOLS_HERMES, 0, "<tool_call>\n<function=write>\n<parameter=path>\ncut \xc3\xbc off\n</para",
       "write[{\"path\": \"cut \xc3\xbc off\\n</para\"}];" },
     { WEIR_TOOLS_HERMES, 0, "<tool_call>\n<function=write>\n<parameter=mode>\n42", "write[{\"mode\": 42}];" },
@@ -242,7 +262,7 @@ static void test_answers(void **state)
                                                        .in_reasoning =
                                                            answers[i].thinks == 2 || answers[i].thinks == 4,
                                                        .described = described,
-                                                       .n_described = 1 };
+                                                       .n_described = 2 };
             weir_buf_clear(&got);
             feed(&format, weir_str(answers[i].text), cut, &got);
             const char *text = weir_buf_cstr(&got);
@@ -384,6 +404,8 @@ static void test_guessing(void **state)
           "<|im_start|>assistant\n",
           false,
           { .tools = WEIR_TOOLS_HERMES } },
+        { "<tool_call>\n<function=name>", "", false, { .tools = WEIR_TOOLS_HERMES, .in_tags = true } },
+        { "<|python_tag|> <function=name>", "", false, { .tools = WEIR_TOOLS_LLAMA3 } },
         { "<tool_call> '</think>'", "assistant\n", false, { .tools = WEIR_TOOLS_HERMES, .thinks = true } },
         { "<tool_call> '</think>'",
           "<think>\n",
@@ -425,10 +447,10 @@ static void test_guessing(void **state)
         struct weir_output_format f;
         weir_output_format_guess(weir_str(guesses[i].template_text), guesses[i].has_tokens ? tok : NULL,
                                  weir_str(guesses[i].prompt_end), &f);
-        if (f.tools != want->tools || f.think != want->think || f.thinks != want->thinks ||
-            f.in_reasoning != want->in_reasoning)
-            fail_msg("%s and %s: %d %d %d %d", guesses[i].template_text, guesses[i].prompt_end, f.tools,
-                     f.think, f.thinks, f.in_reasoning);
+        if (f.tools != want->tools || f.in_tags != want->in_tags || f.think != want->think ||
+            f.thinks != want->thinks || f.in_reasoning != want->in_reasoning)
+            fail_msg("%s and %s: %d %d %d %d %d", guesses[i].template_text, guesses[i].prompt_end, f.tools,
+                     f.in_tags, f.think, f.thinks, f.in_reasoning);
     }
     weir_tokenizer_close(tok);
     enum weir_tool_format tools = WEIR_TOOLS_NONE;
@@ -485,7 +507,7 @@ static void test_no_memory(void **state)
                                                    .think = answers[i].thinks > 2,
                                                    .thinks = true,
                                                    .described = described,
-                                                   .n_described = 1 };
+                                                   .n_described = 2 };
         weir_err err = WEIR_NOMEM;
         for (long n = 0; err != WEIR_OK; n++) {
             weir_test_alloc_budget(n);
