@@ -237,6 +237,12 @@ bool tmpl_call(struct tmpl_run *run, struct tmpl_value fn, const struct tmpl_arg
                              fn.bound->method->name);
         return tmpl_bind(run, fn.bound->method->name, fn.bound->method->params, args, argv) &&
                fn.bound->method->fn(run, fn.bound->self, argv, args, ret);
+    case TMPL_LOOP:
+        return tmpl_call_loop(run, fn.loop, args, ret);
+    case TMPL_JOINER:
+        *ret = fn.joiner->used ? fn.joiner->separator : tmpl_str(WEIR_STR(""));
+        fn.joiner->used = true;
+        return args->n == 0 || tmpl_fail(run, WEIR_INVALID, "a joiner takes no arguments");
     case TMPL_UNDEF:
         return tmpl_fail(run, WEIR_INVALID, "\"%.*s\" is undefined", TEXT_SHORT(fn.str));
     default:

@@ -132,7 +132,7 @@ static struct tmpl_node *parse_name(struct tmpl_parser *p)
     } words[] = {
         { "true", 1 }, { "True", 1 }, { "false", 0 }, { "False", 0 }, { "none", 2 }, { "None", 2 }
     };
-    static const char *const missing[] = { "cycler", "joiner", "lipsum" };
+    static const char *const missing[] = { "lipsum" };
     struct weir_str name = tmpl_peek(p)->str;
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)

@@ -131,6 +131,36 @@ FILTER(f_round)
     return true;
 }
 
+FILTER(f_filesizeformat)
+{
+    static const double units[2][8] = { { 1e6, 1e9, 1e12, 1e15, 1e18, 1e21, 1e24, 1e27 },
+                                        { 0x1p20, 0x1p30, 0x1p40, 0x1p50, 0x1p60, 0x1p70, 0x1p80, 0x1p90 } };
+    static const char *const names[2][8] = { { "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB" },
+                                             { "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB" } };
+    int binary = tmpl_arg_bool(argv[0], false), i = 0;
+    double f, base = binary ? 1024 : 1000;
+    char text[400];
+
+    UNUSED_ARGS;
+    if (!tmpl_number(in, &f) && !(in.kind == TMPL_STR && parse_float(in.str, &f)))
+        return tmpl_fail(run, WEIR_INVALID, "filesizeformat: not a number but a '%s'", tmpl_type_name(in));
+    if (isinf(f) && f < 0)
+        return tmpl_fail(run, WEIR_INVALID, "filesizeformat: less than any number");
+    while (i < 7 && !(f < units[binary][i]))
+        i++;
+    if (!binary && f == 1e24) /* the double is a little less than the number */
+        i = 6;
+    if (f < base) /* adding 0 leaves no -0 */
+        snprintf(text, sizeof text, "%.0f Byte%s", trunc(f) + 0.0, f == 1 ? "" : "s");
+    else
+        snprintf(text, sizeof text, "%.1f %s", base * f / units[binary][i], names[binary][i]);
+    char *kept = weir_arena_strndup(&run->arena, text, strlen(text));
+    if (!kept)
+        return tmpl_fail_mem(run);
+    *ret = tmpl_str(weir_str(kept));
+    return true;
+}
+
 /* ---- filters and tests by name ---- */
 
 /* The arguments behind the first `skip`. */
@@ -279,6 +309,7 @@ static const struct tmpl_filter other_filters[] = {
     { "attr", "name", f_attr },
     { "d", "default_value,boolean", f_default },
     { "default", "default_value,boolean", f_default },
+    { "filesizeformat", "binary", f_filesizeformat },
     { "float", "default", f_float },
     { "int", "default,base", f_int },
     { "map", "*", f_map },

@@ -19,6 +19,8 @@ static inline struct tmpl_value generator(struct tmpl_value list)
 bool tmpl_attribute_of(struct tmpl_run *run, struct tmpl_value item, struct tmpl_value path,
                        struct tmpl_value *ret);
 
+bool tmpl_wordwrap(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_value *argv,
+                   const struct tmpl_args *args, struct tmpl_value *ret);
 /* The last has no name. */
 extern const struct tmpl_filter tmpl_list_filters[], tmpl_text_filters[];
 

@@ -1,5 +1,5 @@
-/* tmpl_filter_text.c - the filters that make text of text. Of jinja2's, striptags, urlize, wordwrap, xmlattr, pprint and
- * filesizeformat are not here: no chat template needs them; a template with one is refused by its name. */
+/* tmpl_filter_text.c - the filters that make text of text, but for wordwrap (tmpl_wrap.c). Of jinja2's, pprint, random,
+ * striptags and urlize are not here: a template with one is refused by its name. */
 #include "replica/text/tmpl_filter.h"
 
 #include <stdio.h>
@@ -68,26 +68,79 @@ FILTER(f_safe)
     return f_string(run, in, argv, args, ret);
 }
 
+static bool put_escaped(struct tmpl_run *run, struct tmpl_value v, struct weir_buf *out)
+{
+    static const char from[] = "&<>'\"";
+    static const char *const to[] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
+    size_t begin = weir_buf_len(out);
+    struct weir_str s;
+
+    if (!tmpl_to_str(run, v, &s) || !tmpl_tick(run, s.len))
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        const char *hit = s.ptr[i] ? strchr(from, s.ptr[i]) : NULL;
+        if (hit)
+            weir_buf_adds(out, to[hit - from]);
+        else
+            weir_buf_addc(out, s.ptr[i]);
+    }
+    return tmpl_mark(run, out, begin, s);
+}
+
+/* What was put together, unless that failed. */
+static bool take_if(struct tmpl_run *run, bool ok, struct weir_buf *out, struct tmpl_value *ret)
+{
+    if (ok)
+        return tmpl_take(run, out, ret) && run->err == WEIR_OK;
+    weir_buf_release(out);
+    return false;
+}
+
 FILTER(f_escape)
 {
-    struct weir_str s;
     struct weir_buf out;
 
     UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s) || !tmpl_tick(run, s.len))
-        return false;
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    for (size_t i = 0; i < s.len; i++) {
-        static const char from[] = "&<>'\"";
-        static const char *const to[] = { "&amp;", "&lt;", "&gt;", "&#39;", "&#34;" };
-        const char *hit = s.ptr[i] ? strchr(from, s.ptr[i]) : NULL;
-        if (hit)
-            weir_buf_adds(&out, to[hit - from]);
-        else
-            weir_buf_addc(&out, s.ptr[i]);
+    return take_if(run, put_escaped(run, in, &out), &out, ret);
+}
+
+/* key="value" for each that has a value, with a space in front of it. */
+static bool put_attributes(struct tmpl_run *run, const struct tmpl_dict *dict, bool space_first,
+                           struct weir_buf *out)
+{
+    for (size_t i = 0; i < dict->n; i++) {
+        struct tmpl_value key = dict->at[i].key, value = dict->at[i].value;
+        if (value.kind == TMPL_NONE || value.kind == TMPL_UNDEF)
+            continue;
+        if (key.kind != TMPL_STR)
+            return tmpl_fail(run, WEIR_INVALID, "xmlattr: a name that is not a string but a '%s'",
+                             tmpl_type_name(key));
+        for (size_t k = 0; k < key.str.len; k++)
+            if (key.str.ptr[k] && strchr(" \t\n\r\f\v/>=", key.str.ptr[k]))
+                return tmpl_fail(run, WEIR_INVALID, "xmlattr: a character that no name may have: \"%.*s\"",
+                                 TEXT_SHORT(key.str));
+        if (space_first || weir_buf_len(out) > 0)
+            weir_buf_addc(out, ' ');
+        if (!put_escaped(run, key, out))
+            return false;
+        weir_buf_adds(out, "=\"");
+        if (!put_escaped(run, value, out))
+            return false;
+        weir_buf_addc(out, '"');
     }
-    tmpl_mark(run, &out, 0, s);
-    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
+    return tmpl_tick(run, dict->n);
+}
+
+FILTER(f_xmlattr)
+{
+    struct weir_buf out;
+
+    UNUSED_ARGS;
+    if (in.kind != TMPL_DICT)
+        return tmpl_fail(run, WEIR_INVALID, "xmlattr: not a dict but a '%s'", tmpl_type_name(in));
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    return take_if(run, put_attributes(run, in.dict, tmpl_arg_bool(argv[0], true), &out), &out, ret);
 }
 
 FILTER(f_replace)
@@ -296,11 +349,8 @@ FILTER(f_urlencode)
     if (is_many && !tmpl_items(run, in, &pairs))
         return false;
     weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    if (!(is_many ? put_query(run, pairs, &out) : put_quoted(run, in, /* in_query= */ false, &out))) {
-        weir_buf_release(&out);
-        return false;
-    }
-    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
+    bool ok = is_many ? put_query(run, pairs, &out) : put_quoted(run, in, /* in_query= */ false, &out);
+    return take_if(run, ok, &out, ret);
 }
 
 const struct tmpl_filter tmpl_text_filters[] = {
@@ -322,5 +372,7 @@ const struct tmpl_filter tmpl_text_filters[] = {
     { "upper", "", f_upper },
     { "urlencode", "", f_urlencode },
     { "wordcount", "", f_wordcount },
+    { "wordwrap", "width,break_long_words,wrapstring,break_on_hyphens", tmpl_wordwrap },
+    { "xmlattr", "autospace", f_xmlattr },
     { NULL, NULL, NULL },
 };

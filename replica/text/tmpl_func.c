@@ -64,6 +64,38 @@ FUNC(g_namespace)
     return make_dict(run, TMPL_NAMESPACE, args, ret);
 }
 
+FUNC(g_cycler)
+{
+    struct tmpl_cycler *cycler = weir_arena_alloc0(&run->arena, sizeof *cycler);
+    struct tmpl_value items;
+
+    (void)argv;
+    if (!cycler)
+        return tmpl_fail_mem(run);
+    if (args->n == 0 || args->n > args->n_positional)
+        return tmpl_fail(run, WEIR_INVALID, "cycler: it takes one or more items, without names");
+    if (!tmpl_new_list(run, TMPL_TUPLE, &items))
+        return false;
+    for (int i = 0; i < args->n; i++)
+        if (!tmpl_push(run, items.list, args->at[i]))
+            return false;
+    cycler->items = items.list;
+    *ret = (struct tmpl_value){ .kind = TMPL_CYCLER, .cycler = cycler };
+    return true;
+}
+
+FUNC(g_joiner)
+{
+    struct tmpl_joiner *joiner = weir_arena_alloc0(&run->arena, sizeof *joiner);
+
+    (void)args;
+    if (!joiner)
+        return tmpl_fail_mem(run);
+    joiner->separator = argv[0].kind == TMPL_UNSET ? tmpl_str(WEIR_STR(", ")) : argv[0];
+    *ret = (struct tmpl_value){ .kind = TMPL_JOINER, .joiner = joiner };
+    return true;
+}
+
 /* The template's own words to the caller: no line in front of them. */
 FUNC(g_raise_exception)
 {
@@ -103,7 +135,9 @@ FUNC(g_strftime_now)
 }
 
 static const struct tmpl_func funcs[] = {
+    { "cycler", "*", g_cycler },
     { "dict", "*", g_dict },
+    { "joiner", "sep", g_joiner },
     { "namespace", "*", g_namespace },
     { "raise_exception", "message", g_raise_exception },
     { "range", "start,stop,step", g_range },

@@ -41,6 +41,8 @@ enum tmpl_kind {
     TMPL_FUNC,   /* a global function */
     TMPL_METHOD, /* bound to its value */
     TMPL_LOOP,
+    TMPL_CYCLER,
+    TMPL_JOINER,
     TMPL_UNSET, /* an argument that was not given; no template sees it */
 };
 
@@ -57,12 +59,23 @@ struct tmpl_value {
         const struct tmpl_func *func;
         const struct tmpl_bound *bound;
         struct tmpl_loop *loop;
+        struct tmpl_cycler *cycler;
+        struct tmpl_joiner *joiner;
     };
 };
 
 struct tmpl_list {
     struct tmpl_value *at;
     size_t n, cap;
+};
+
+struct tmpl_cycler {
+    struct tmpl_list *items; /* one or more */
+    size_t i;
+};
+struct tmpl_joiner {
+    struct tmpl_value separator; /* what a call gives, but the first */
+    bool used;
 };
 
 /* In order of insertion; an index of hashes once it is large. */
@@ -105,7 +118,7 @@ enum tmpl_node_kind {
     TMPL_N_TEXT,         /* str */
     TMPL_N_PRINT,        /* a */
     TMPL_N_IF,           /* if a: b else: c; op 1: c is a body, 0: the IF of an elif, or none */
-    TMPL_N_FOR,          /* for target in a if b: c else: d */
+    TMPL_N_FOR,          /* for target in a if b: c else: d; op 1: it may be called */
     TMPL_N_SET,          /* target = a */
     TMPL_N_SET_BLOCK,    /* target = b, through the filters a */
     TMPL_N_MACRO,        /* name; a: PARAMs; b: body */
@@ -233,8 +246,11 @@ struct tmpl_macro {
     struct tmpl_scope *scope; /* where it was defined */
 };
 struct tmpl_loop {
+    const struct tmpl_node *node;
+    struct tmpl_scope *scope; /* where the loop stands */
     const struct tmpl_list *items;
     size_t i;
+    int64_t depth;             /* of calls of itself, from 0 */
     struct tmpl_value changed; /* what loop.changed saw last; UNSET at first */
 };
 
@@ -290,6 +306,9 @@ bool tmpl_apply_filters(struct tmpl_run *run, const struct tmpl_node *filter, st
                         struct tmpl_value *io); /* those of a filter block */
 bool tmpl_call(struct tmpl_run *run, struct tmpl_value fn, const struct tmpl_args *args,
                struct tmpl_value *ret);
+/* loop(items), where the loop is recursive: the text of its body for these. */
+bool tmpl_call_loop(struct tmpl_run *run, const struct tmpl_loop *loop, const struct tmpl_args *args,
+                    struct tmpl_value *ret);
 bool tmpl_call_macro(struct tmpl_run *run, const struct tmpl_macro *macro, const struct tmpl_args *args,
                      struct tmpl_value *ret);
 bool tmpl_set_var(struct tmpl_run *run, struct tmpl_scope *scope, uint32_t name, struct tmpl_value value);

@@ -28,9 +28,33 @@ static bool loop_attr(const struct tmpl_loop *loop, struct weir_str name, struct
     else if (weir_str_eq(name, "nextitem"))
         *ret = i + 1 < n ? loop->items->at[i + 1] : tmpl_undef(WEIR_STR("there is no next item"));
     else if (weir_str_eq(name, "depth"))
-        *ret = tmpl_int(1);
+        *ret = tmpl_int(loop->depth + 1);
     else if (weir_str_eq(name, "depth0"))
-        *ret = tmpl_int(0);
+        *ret = tmpl_int(loop->depth);
+    else
+        return false;
+    return true;
+}
+
+static bool cycler_attr(const struct tmpl_cycler *cycler, struct weir_str name, struct tmpl_value *ret)
+{
+    if (weir_str_eq(name, "current"))
+        *ret = cycler->items->at[cycler->i];
+    else if (weir_str_eq(name, "items"))
+        *ret = (struct tmpl_value){ .kind = TMPL_TUPLE, .list = cycler->items };
+    else if (weir_str_eq(name, "pos"))
+        *ret = tmpl_int((int64_t)cycler->i);
+    else
+        return false;
+    return true;
+}
+
+static bool joiner_attr(const struct tmpl_joiner *joiner, struct weir_str name, struct tmpl_value *ret)
+{
+    if (weir_str_eq(name, "sep"))
+        *ret = joiner->separator;
+    else if (weir_str_eq(name, "used"))
+        *ret = tmpl_bool(joiner->used);
     else
         return false;
     return true;
@@ -62,7 +86,9 @@ bool tmpl_get_attr(struct tmpl_run *run, struct tmpl_value of, struct weir_str n
         return fail_undefined(run, of, name);
     if (method)
         return bind_method(run, of, method, ret);
-    if (of.kind == TMPL_LOOP && loop_attr(of.loop, name, ret))
+    if ((of.kind == TMPL_LOOP && loop_attr(of.loop, name, ret)) ||
+        (of.kind == TMPL_CYCLER && cycler_attr(of.cycler, name, ret)) ||
+        (of.kind == TMPL_JOINER && joiner_attr(of.joiner, name, ret)))
         return true;
     if (of.kind == TMPL_MACRO && weir_str_eq(name, "name")) {
         *ret = tmpl_str(of.macro->node->str);

@@ -1,4 +1,4 @@
-/* tmpl_method.c - methods of lists, dicts and loops, and how a method is found; those of strings are in tmpl_method_text.c.
+/* tmpl_method.c - methods of lists, dicts, loops and cyclers, and how a method is found; those of strings are in tmpl_method_text.c.
  * What would change a value is forbidden, as in jinja2's immutable sandbox. */
 #include "replica/text/tmpl_method.h"
 
@@ -101,6 +101,24 @@ METHOD(o_changed)
     return run->err == WEIR_OK;
 }
 
+/* ---- cyclers ---- */
+
+METHOD(c_next)
+{
+    UNUSED_ARGS;
+    *ret = self.cycler->items->at[self.cycler->i];
+    self.cycler->i = (self.cycler->i + 1) % self.cycler->items->n;
+    return true;
+}
+
+METHOD(c_reset)
+{
+    UNUSED_ARGS;
+    self.cycler->i = 0;
+    *ret = tmpl_none();
+    return true;
+}
+
 static const struct tmpl_method methods[] = {
     { TMPL_LIST, "append", NULL, NULL },       { TMPL_LIST, "clear", NULL, NULL },
     { TMPL_LIST, "copy", "", m_copy },         { TMPL_LIST, "count", "value", l_count },
@@ -114,13 +132,12 @@ static const struct tmpl_method methods[] = {
     { TMPL_DICT, "pop", NULL, NULL },          { TMPL_DICT, "popitem", NULL, NULL },
     { TMPL_DICT, "setdefault", NULL, NULL },   { TMPL_DICT, "update", NULL, NULL },
     { TMPL_DICT, "values", "", d_values },     { TMPL_LOOP, "changed", "*", o_changed },
-    { TMPL_LOOP, "cycle", "*", o_cycle },
+    { TMPL_LOOP, "cycle", "*", o_cycle },      { TMPL_CYCLER, "next", "", c_next },
+    { TMPL_CYCLER, "reset", "", c_reset },
 };
 
 const struct tmpl_method *tmpl_find_method(enum tmpl_kind of, struct weir_str name)
 {
-    if (of != TMPL_STR && of != TMPL_LIST && of != TMPL_TUPLE && of != TMPL_DICT && of != TMPL_LOOP)
-        return NULL;
     for (const struct tmpl_method *m = tmpl_text_methods; of == TMPL_STR && m->name; m++)
         if (weir_str_eq(name, m->name))
             return m;

@@ -1,7 +1,7 @@
 /* tmpl_parse.c - the parser's half for statements.
  *
  * Recursive descent into a tree in the template's arena; nesting is bounded. What jinja2 has and we don't
- * (include, extends, import, block, recursive loops) is refused by name. */
+ * (include, extends, import, block) is refused by name. */
 #include "replica/text/tmpl_int.h"
 
 #include <stdarg.h>
@@ -318,8 +318,7 @@ static struct tmpl_node *parse_for(struct tmpl_parser *p)
     node->a = tmpl_parse_tuple(p, /* with_cond= */ false);
     if (!node->a || (tmpl_skip_name(p, "if") && !(node->b = tmpl_parse_expr(p))))
         return NULL;
-    if (tmpl_at_name(p, "recursive"))
-        return tmpl_syntax(p, WEIR_UNIMPLEMENTED, "recursive loops are not supported");
+    node->op = tmpl_skip_name(p, "recursive");
     p->n_loops++;
     bool ok = end_block(p) && parse_body(p, "else endfor", &node->c);
     p->n_loops--;

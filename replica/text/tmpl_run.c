@@ -10,6 +10,7 @@
 
 #include "replica/text/text_int.h"
 
+enum { CALL_DEPTH = 8 }; /* a call of a macro or a loop takes more stack than an expression */
 enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE, FLOW_FAILED };
 
 static enum flow exec_body(struct tmpl_run *run, const struct tmpl_node *body, struct tmpl_scope *scope);
@@ -87,6 +88,17 @@ static bool assign(struct tmpl_run *run, const struct tmpl_node *target, struct 
     return true;
 }
 
+/* A capture's text; `flow` is how it went. */
+static bool end_capture(struct tmpl_run *run, struct weir_buf *outer, struct weir_buf *own, enum flow flow,
+                        struct tmpl_value *ret)
+{
+    run->out = outer;
+    if (flow != FLOW_FAILED)
+        return tmpl_take(run, own, ret);
+    weir_buf_release(own);
+    return false;
+}
+
 /* Runs `body` with its text going into *ret. */
 static bool capture(struct tmpl_run *run, const struct tmpl_node *body, struct tmpl_scope *scope,
                     struct tmpl_value *ret)
@@ -96,12 +108,7 @@ static bool capture(struct tmpl_run *run, const struct tmpl_node *body, struct t
     weir_buf_init(&own, TMPL_RUN_BYTES_MAX);
     run->out = &own;
     enum flow flow = exec_body(run, body, scope);
-    run->out = outer;
-    if (flow == FLOW_FAILED) {
-        weir_buf_release(&own);
-        return false;
-    }
-    return tmpl_take(run, &own, ret);
+    return end_capture(run, outer, &own, flow, ret);
 }
 
 /* ---- loops ---- */
@@ -126,18 +133,19 @@ static bool filter_items(struct tmpl_run *run, const struct tmpl_node *node, str
     return true;
 }
 
-static enum flow exec_for(struct tmpl_run *run, const struct tmpl_node *node, struct tmpl_scope *scope)
+static enum flow run_loop(struct tmpl_run *run, const struct tmpl_node *node, struct tmpl_scope *scope,
+                          struct tmpl_value over, int64_t depth)
 {
     const struct tmpl_list *items;
-    struct tmpl_value over;
     struct tmpl_loop *loop = weir_arena_alloc0(&run->arena, sizeof *loop);
 
     if (!loop)
         return flow_of(tmpl_fail_mem(run));
-    if (!tmpl_eval(run, node->a, scope, &over) || !tmpl_items(run, over, &items) ||
-        (node->b && !filter_items(run, node, scope, items, &items)))
+    if (!tmpl_items(run, over, &items) || (node->b && !filter_items(run, node, scope, items, &items)))
         return FLOW_FAILED;
-    *loop = (struct tmpl_loop){ .items = items, .changed = { .kind = TMPL_UNSET } };
+    *loop = (struct tmpl_loop){
+        .node = node, .scope = scope, .items = items, .depth = depth, .changed = { .kind = TMPL_UNSET }
+    };
     for (loop->i = 0; loop->i < items->n; loop->i++) {
         struct tmpl_scope *inner = new_scope(run, scope);
         struct tmpl_value self = { .kind = TMPL_LOOP, .loop = loop };
@@ -150,10 +158,51 @@ static enum flow exec_for(struct tmpl_run *run, const struct tmpl_node *node, st
         if (flow == FLOW_BREAK)
             break;
     }
+    if (loop->i == items->n && items->n > 0)
+        loop->i--; /* whoever kept the loop sees its last turn */
     if (items->n > 0 || !node->d)
         return FLOW_ON;
     struct tmpl_scope *inner = new_scope(run, scope);
     return inner ? exec_body(run, node->d, inner) : FLOW_FAILED;
+}
+
+static enum flow exec_for(struct tmpl_run *run, const struct tmpl_node *node, struct tmpl_scope *scope)
+{
+    struct tmpl_value over;
+
+    return tmpl_eval(run, node->a, scope, &over) ? run_loop(run, node, scope, over, /* depth= */ 0)
+                                                 : FLOW_FAILED;
+}
+
+static bool enter_call(struct tmpl_run *run, const char *what)
+{
+    if (run->depth + CALL_DEPTH >= TMPL_DEPTH_MAX)
+        return tmpl_fail(run, WEIR_TOOLARGE, "%s call each other too deep", what);
+    run->depth += CALL_DEPTH;
+    return true;
+}
+
+bool tmpl_call_loop(struct tmpl_run *run, const struct tmpl_loop *loop, const struct tmpl_args *args,
+                    struct tmpl_value *ret)
+{
+    struct tmpl_value argv[TMPL_PARAMS_MAX];
+    struct weir_buf *outer = run->out, own;
+    uint32_t line = run->line;
+
+    if (!tmpl_bind(run, "loop", "iterable", args, argv))
+        return false;
+    if (!loop->node->op)
+        return tmpl_fail(run, WEIR_INVALID, "loop(): the loop is not marked \"recursive\"");
+    if (argv[0].kind == TMPL_UNSET)
+        return tmpl_fail(run, WEIR_INVALID, "loop(): the items are missing");
+    if (!enter_call(run, "loops"))
+        return false;
+    weir_buf_init(&own, TMPL_RUN_BYTES_MAX);
+    run->out = &own;
+    enum flow flow = run_loop(run, loop->node, loop->scope, argv[0], loop->depth + 1);
+    run->depth -= CALL_DEPTH;
+    run->line = flow == FLOW_FAILED ? run->line : line;
+    return end_capture(run, outer, &own, flow, ret);
 }
 
 /* ---- macros ---- */
@@ -225,11 +274,10 @@ bool tmpl_call_macro(struct tmpl_run *run, const struct tmpl_macro *macro, const
 
     if (!scope)
         return false;
-    if (run->depth + 8 >= TMPL_DEPTH_MAX)
-        return tmpl_fail(run, WEIR_TOOLARGE, "macros call each other too deep");
-    run->depth += 8; /* a call takes more stack than an expression */
+    if (!enter_call(run, "macros"))
+        return false;
     bool ok = bind_params(run, macro->node, args, scope) && capture(run, macro->node->b, scope, ret);
-    run->depth -= 8;
+    run->depth -= CALL_DEPTH;
     if (ok)
         run->line = line;
     return ok;

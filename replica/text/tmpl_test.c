@@ -24,7 +24,8 @@ TEST_KIND(t_float, in.kind == TMPL_FLOAT)
 TEST_KIND(t_number, in.kind == TMPL_INT || in.kind == TMPL_FLOAT || in.kind == TMPL_BOOL)
 TEST_KIND(t_string, in.kind == TMPL_STR)
 TEST_KIND(t_mapping, in.kind == TMPL_DICT)
-TEST_KIND(t_callable, in.kind == TMPL_MACRO || in.kind == TMPL_FUNC || in.kind == TMPL_METHOD)
+TEST_KIND(t_callable, in.kind == TMPL_MACRO || in.kind == TMPL_FUNC || in.kind == TMPL_METHOD ||
+                          in.kind == TMPL_LOOP || in.kind == TMPL_JOINER)
 /* Undefined has a length and can be looped over, so jinja2 counts it in. */
 TEST_KIND(t_sequence, in.kind == TMPL_STR || in.kind == TMPL_LIST || in.kind == TMPL_TUPLE ||
                           in.kind == TMPL_DICT || in.kind == TMPL_UNDEF)

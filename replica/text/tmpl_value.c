@@ -53,6 +53,7 @@ const char *tmpl_type_name(struct tmpl_value v)
         [TMPL_FUNC] = "function",    [TMPL_METHOD] = "method",
         [TMPL_LOOP] = "LoopContext", [TMPL_NAMESPACE] = "Namespace",
         [TMPL_UNSET] = "nothing",    [TMPL_GENERATOR] = "generator",
+        [TMPL_CYCLER] = "Cycler",    [TMPL_JOINER] = "Joiner",
     };
 
     return names[v.kind];
@@ -154,6 +155,10 @@ static bool equal_at(struct tmpl_run *run, struct tmpl_value a, struct tmpl_valu
         return a.bound == b.bound;
     case TMPL_LOOP:
         return a.loop == b.loop;
+    case TMPL_CYCLER:
+        return a.cycler == b.cycler;
+    case TMPL_JOINER:
+        return a.joiner == b.joiner;
     default:
         return true; /* None is None; undefined equals undefined */
     }

@@ -200,6 +200,10 @@ static void test_bounds(void **state)
         "%}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        "{% for x in [1, 2] recursive %}{% if loop.depth < 30 %}{{ loop([1, 2]) }}{% endif %}{% endfor %}",
+        "{% set s = 'ab-c ' * 40000 %}{% for i in range(90000) %}{% set x = s|wordwrap(3) %}{% endfor %}",
+        "{{ ('a' * 100000)|wordwrap(1, wrapstring='x' * 100000) }}",
         "{{ 'x' * 1000000000 }}",
         "{{ [1] * 1000000000 }}",
         "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
@@ -310,7 +314,12 @@ static void test_errors_name_the_place(void **state)
         { "\n{{ x|frobnicate }}", WEIR_UNIMPLEMENTED, { "line 2", "frobnicate" } },
         { "\n{{ x is frobnicated }}", WEIR_UNIMPLEMENTED, { "line 2", "frobnicated" } },
         { "{% include 'x' %}", WEIR_UNIMPLEMENTED, { "include" } },
-        { "{% for x in y recursive %}{% endfor %}", WEIR_UNIMPLEMENTED, { "recursive" } },
+        { "{{ x|pprint }}", WEIR_UNIMPLEMENTED, { "pprint" } },
+        { "{{ x|random }}", WEIR_UNIMPLEMENTED, { "random" } },
+        { "{{ x|striptags }}", WEIR_UNIMPLEMENTED, { "striptags" } },
+        { "{{ x|urlize }}", WEIR_UNIMPLEMENTED, { "urlize" } },
+        { "{{ lipsum() }}", WEIR_UNIMPLEMENTED, { "lipsum" } },
+        { "a\n{% for x in messages %}\n{{ loop(x) }}{% endfor %}", WEIR_INVALID, { "line 3", "recursive" } },
         { "a\n{% if 1 %}", WEIR_CORRUPT, { "line 2", "endif" } },
         { "a\n{{ 1 2 }}", WEIR_CORRUPT, { "line 2", "\"2\"" } },
         { "a\n{{ 'x }}", WEIR_CORRUPT, { "line 2", "string" } },
@@ -490,6 +499,12 @@ static void test_spans(void **state)
         "e }}{{ ns.t | list | join(',') "
         "}}",
         "{% for k, v in tools[0].items() %}{{ k }}={{ v }},{% endfor %}{{ tools[0].Z.Z.capitalize() }}",
+        "{% for m in messages recursive %}{% if m.content %}({{ loop([m.content]) }}){% else %}<{{ m }}>{% "
+        "endif "
+        "%}{% endfor %}",
+        "{{ messages[0].content | wordwrap(2, wrapstring='-') }}{{ {'a': messages[0].content} | xmlattr }}",
+        "{% set c = cycler('a', messages[0].content) %}{{ c.next() }}{{ c.next() }}{% set j = "
+        "joiner(messages[0].content) %}{{ j() }}a{{ j() }}",
     };
     const struct weir_chat_message messages[] = { { WEIR_STR("Z"), WEIR_STR("ZZ ZZZ") },
                                                   { WEIR_STR("ZZ"), WEIR_STR(" Z ") } };
