@@ -8,6 +8,13 @@
     static bool fn(struct tmpl_run *run, struct tmpl_value in, const struct tmpl_value *argv,                \
                    const struct tmpl_args *args, struct tmpl_value *ret)
 #define UNUSED_ARGS ((void)run, (void)argv, (void)args)
+/* One that another function does. */
+#define FILTER_IS(fn, call)                                                                                  \
+    FILTER(fn)                                                                                               \
+    {                                                                                                        \
+        UNUSED_ARGS;                                                                                         \
+        return call;                                                                                         \
+    }
 
 static inline struct tmpl_value generator(struct tmpl_value list)
 {

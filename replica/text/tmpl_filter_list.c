@@ -66,11 +66,7 @@ static bool copy_list(struct tmpl_run *run, struct tmpl_value of, struct tmpl_va
     return true;
 }
 
-FILTER(f_list)
-{
-    UNUSED_ARGS;
-    return copy_list(run, in, ret);
-}
+FILTER_IS(f_list, copy_list(run, in, ret))
 
 FILTER(f_reverse)
 {
@@ -239,17 +235,8 @@ static bool extreme(struct tmpl_run *run, struct tmpl_value in, const struct tmp
     return true;
 }
 
-FILTER(f_min)
-{
-    UNUSED_ARGS;
-    return extreme(run, in, argv, -1, ret);
-}
-
-FILTER(f_max)
-{
-    UNUSED_ARGS;
-    return extreme(run, in, argv, 1, ret);
-}
+FILTER_IS(f_min, extreme(run, in, argv, -1, ret))
+FILTER_IS(f_max, extreme(run, in, argv, 1, ret))
 
 FILTER(f_unique)
 {

@@ -15,29 +15,10 @@ static bool case_filter(struct tmpl_run *run, struct tmpl_value in, enum tmpl_ca
     return tmpl_to_str(run, in, &s) && tmpl_case(run, s, how, ret);
 }
 
-FILTER(f_upper)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_UPPER, ret);
-}
-
-FILTER(f_lower)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_LOWER, ret);
-}
-
-FILTER(f_title)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_TITLE_FILTER, ret);
-}
-
-FILTER(f_capitalize)
-{
-    UNUSED_ARGS;
-    return case_filter(run, in, TMPL_CAPITALIZE, ret);
-}
+FILTER_IS(f_upper, case_filter(run, in, TMPL_UPPER, ret))
+FILTER_IS(f_lower, case_filter(run, in, TMPL_LOWER, ret))
+FILTER_IS(f_title, case_filter(run, in, TMPL_TITLE_FILTER, ret))
+FILTER_IS(f_capitalize, case_filter(run, in, TMPL_CAPITALIZE, ret))
 
 FILTER(f_trim)
 {
@@ -61,11 +42,6 @@ FILTER(f_string)
         return false;
     *ret = tmpl_str(s);
     return true;
-}
-
-FILTER(f_safe)
-{
-    return f_string(run, in, argv, args, ret);
 }
 
 static bool put_escaped(struct tmpl_run *run, struct tmpl_value v, struct weir_buf *out)
@@ -204,21 +180,10 @@ FILTER(f_center)
 {
     struct weir_str s;
     int64_t width;
-    struct weir_buf out;
 
     UNUSED_ARGS;
-    if (!tmpl_to_str(run, in, &s) || !tmpl_arg_int(run, argv[0], 80, &width))
-        return false;
-    if (width < (int64_t)tmpl_chars(s))
-        width = (int64_t)tmpl_chars(s);
-    int64_t room = width - (int64_t)tmpl_chars(s), left = room / 2 + (room & width & 1);
-    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    for (int64_t i = 0; i < left && tmpl_tick(run, 0); i++)
-        weir_buf_addc(&out, ' ');
-    tmpl_put(run, &out, s);
-    for (int64_t i = left; i < room && tmpl_tick(run, 0); i++)
-        weir_buf_addc(&out, ' ');
-    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
+    return tmpl_to_str(run, in, &s) && tmpl_arg_int(run, argv[0], 80, &width) &&
+           tmpl_pad(run, s, width, WEIR_STR(" "), /* left= */ true, /* right= */ true, ret);
 }
 
 FILTER(f_wordcount)
@@ -256,11 +221,7 @@ FILTER(f_format)
     return tmpl_percent(run, s, values, ret);
 }
 
-FILTER(f_tojson)
-{
-    UNUSED_ARGS;
-    return tmpl_json(run, in, argv, ret);
-}
+FILTER_IS(f_tojson, tmpl_json(run, in, argv, ret))
 
 /* jinja2's: a text that is longer than `length` and `leeway` is cut, at a space unless words may be killed. */
 FILTER(f_truncate)
@@ -363,7 +324,7 @@ const struct tmpl_filter tmpl_text_filters[] = {
     { "indent", "width,first,blank", f_indent },
     { "lower", "", f_lower },
     { "replace", "old,new,count", f_replace },
-    { "safe", "", f_safe },
+    { "safe", "", f_string },
     { "string", "", f_string },
     { "title", "", f_title },
     { "tojson", "ensure_ascii,indent,separators,sort_keys", f_tojson },

@@ -1,6 +1,6 @@
 /* tmpl_int.h - the template engine's parts. Private to replica/text.
  *
- * source -> tokens (tmpl_lex.c) -> tree (tmpl_parse.c, tmpl_expr.c) -> run (tmpl_run.c, tmpl_eval.c) with
+ * source -> tokens (tmpl_lex.c) -> tree (tmpl_parse.c, tmpl_expr.c, tmpl_operand.c) -> run (tmpl_run.c, tmpl_eval.c) with
  * values (tmpl_value.c, tmpl_list.c, tmpl_item.c), their text (tmpl_print.c, tmpl_json.c), filters, tests and methods. The tree lives in the
  * template's arena and is only read; a run's values live in the run's arena. Strings are UTF-8, borrowed from
  * whichever of them they come from. */
@@ -208,7 +208,9 @@ WEIR_MUST_CHECK weir_err tmpl_lex(struct weir_template *tmpl, struct weir_str so
 WEIR_MUST_CHECK weir_err tmpl_parse(struct weir_template *tmpl, const struct tmpl_token *tokens,
                                     struct weir_why *why);
 
-/* Shared by the two halves of the parser. After an error every call returns NULL or false. */
+/* ---- the parser: what its parts share (tmpl_cursor.c), and each other's ---- */
+
+/* After an error each returns NULL or false. */
 const struct tmpl_token *tmpl_peek(const struct tmpl_parser *p);
 void tmpl_next(struct tmpl_parser *p);
 bool tmpl_at_op(const struct tmpl_parser *p, const char *op);
@@ -218,6 +220,9 @@ bool tmpl_skip_name(struct tmpl_parser *p, const char *name);
 bool tmpl_want_op(struct tmpl_parser *p, const char *op); /* an error when it is not */
 void *tmpl_syntax(struct tmpl_parser *p, weir_err err, const char *fmt, ...) WEIR_PRINTF(3, 4); /* NULL */
 struct tmpl_node *tmpl_node(struct tmpl_parser *p, enum tmpl_node_kind kind);
+/* Of two parts; NULL where either is. */
+struct tmpl_node *tmpl_node_two(struct tmpl_parser *p, enum tmpl_node_kind kind, struct tmpl_node *a,
+                                struct tmpl_node *b);
 uint32_t tmpl_intern(struct tmpl_parser *p, struct weir_str name);
 bool tmpl_enter(struct tmpl_parser *p); /* one level deeper; undo by p->depth-- */
 struct tmpl_node *tmpl_parse_expr(struct tmpl_parser *p);
@@ -412,6 +417,9 @@ struct weir_str tmpl_strip(struct weir_str s, const struct weir_str *chars, bool
                            bool right); /* NULL: spaces */
 bool tmpl_replace(struct tmpl_run *run, struct weir_str s, struct weir_str old, struct weir_str with,
                   int64_t n_max, struct tmpl_value *ret);
+/* To `width` characters, with `fill`, which is one, on the sides that are asked for. */
+bool tmpl_pad(struct tmpl_run *run, struct weir_str s, int64_t width, struct weir_str fill, bool left,
+              bool right, struct tmpl_value *ret);
 bool tmpl_splitlines(struct tmpl_run *run, struct weir_str s, bool keep_ends, struct tmpl_value *ret);
 bool tmpl_join(struct tmpl_run *run, struct weir_str with, struct tmpl_value of, struct tmpl_value *ret);
 

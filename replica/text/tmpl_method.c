@@ -57,23 +57,9 @@ static bool dict_parts(struct tmpl_run *run, const struct tmpl_dict *dict, bool 
     return true;
 }
 
-METHOD(d_keys)
-{
-    UNUSED_ARGS;
-    return dict_parts(run, self.dict, false, ret);
-}
-
-METHOD(d_values)
-{
-    UNUSED_ARGS;
-    return dict_parts(run, self.dict, true, ret);
-}
-
-METHOD(d_items)
-{
-    UNUSED_ARGS;
-    return tmpl_pairs(run, self.dict, ret);
-}
+METHOD_IS(d_keys, dict_parts(run, self.dict, false, ret))
+METHOD_IS(d_values, dict_parts(run, self.dict, true, ret))
+METHOD_IS(d_items, tmpl_pairs(run, self.dict, ret))
 
 /* ---- loops ---- */
 

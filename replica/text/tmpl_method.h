@@ -8,6 +8,13 @@
     static bool fn(struct tmpl_run *run, struct tmpl_value self, const struct tmpl_value *argv,              \
                    const struct tmpl_args *args, struct tmpl_value *ret)
 #define UNUSED_ARGS ((void)run, (void)argv, (void)args)
+/* One that another function does. */
+#define METHOD_IS(fn, call)                                                                                  \
+    METHOD(fn)                                                                                               \
+    {                                                                                                        \
+        UNUSED_ARGS;                                                                                         \
+        return call;                                                                                         \
+    }
 
 extern const struct tmpl_method tmpl_text_methods[]; /* of strings; the last has no name */
 

@@ -25,23 +25,9 @@ static bool strip_method(struct tmpl_run *run, struct tmpl_value self, struct tm
     return true;
 }
 
-METHOD(s_strip)
-{
-    UNUSED_ARGS;
-    return strip_method(run, self, argv[0], true, true, ret);
-}
-
-METHOD(s_lstrip)
-{
-    UNUSED_ARGS;
-    return strip_method(run, self, argv[0], true, false, ret);
-}
-
-METHOD(s_rstrip)
-{
-    UNUSED_ARGS;
-    return strip_method(run, self, argv[0], false, true, ret);
-}
+METHOD_IS(s_strip, strip_method(run, self, argv[0], true, true, ret))
+METHOD_IS(s_lstrip, strip_method(run, self, argv[0], true, false, ret))
+METHOD_IS(s_rstrip, strip_method(run, self, argv[0], false, true, ret))
 
 static bool affix_is(struct weir_str s, struct weir_str affix, bool at_end)
 {
@@ -70,17 +56,8 @@ static bool affix_method(struct tmpl_run *run, struct tmpl_value self, struct tm
     return tmpl_tick(run, affix.len);
 }
 
-METHOD(s_startswith)
-{
-    UNUSED_ARGS;
-    return affix_method(run, self, argv[0], false, ret);
-}
-
-METHOD(s_endswith)
-{
-    UNUSED_ARGS;
-    return affix_method(run, self, argv[0], true, ret);
-}
+METHOD_IS(s_startswith, affix_method(run, self, argv[0], false, ret))
+METHOD_IS(s_endswith, affix_method(run, self, argv[0], true, ret))
 
 METHOD(s_removeprefix)
 {
@@ -210,11 +187,7 @@ METHOD(s_rsplit)
     return true;
 }
 
-METHOD(s_splitlines)
-{
-    UNUSED_ARGS;
-    return tmpl_splitlines(run, self.str, tmpl_arg_bool(argv[0], false), ret);
-}
+METHOD_IS(s_splitlines, tmpl_splitlines(run, self.str, tmpl_arg_bool(argv[0], false), ret))
 
 /* (head, separator, tail) */
 static bool partition(struct tmpl_run *run, struct tmpl_value self, struct tmpl_value arg, bool last,
@@ -243,17 +216,8 @@ static bool partition(struct tmpl_run *run, struct tmpl_value self, struct tmpl_
            push_part(run, ret->list, s, at + by.len, s.len);
 }
 
-METHOD(s_partition)
-{
-    UNUSED_ARGS;
-    return partition(run, self, argv[0], false, ret);
-}
-
-METHOD(s_rpartition)
-{
-    UNUSED_ARGS;
-    return partition(run, self, argv[0], true, ret);
-}
+METHOD_IS(s_partition, partition(run, self, argv[0], false, ret))
+METHOD_IS(s_rpartition, partition(run, self, argv[0], true, ret))
 
 METHOD(s_replace)
 {
@@ -265,35 +229,11 @@ METHOD(s_replace)
            tmpl_arg_int(run, argv[2], -1, &n_max) && tmpl_replace(run, self.str, old, with, n_max, ret);
 }
 
-METHOD(s_upper)
-{
-    UNUSED_ARGS;
-    return tmpl_case(run, self.str, TMPL_UPPER, ret);
-}
-
-METHOD(s_lower)
-{
-    UNUSED_ARGS;
-    return tmpl_case(run, self.str, TMPL_LOWER, ret);
-}
-
-METHOD(s_title)
-{
-    UNUSED_ARGS;
-    return tmpl_case(run, self.str, TMPL_TITLE, ret);
-}
-
-METHOD(s_capitalize)
-{
-    UNUSED_ARGS;
-    return tmpl_case(run, self.str, TMPL_CAPITALIZE, ret);
-}
-
-METHOD(s_swapcase)
-{
-    UNUSED_ARGS;
-    return tmpl_case(run, self.str, TMPL_SWAP, ret);
-}
+METHOD_IS(s_upper, tmpl_case(run, self.str, TMPL_UPPER, ret))
+METHOD_IS(s_lower, tmpl_case(run, self.str, TMPL_LOWER, ret))
+METHOD_IS(s_title, tmpl_case(run, self.str, TMPL_TITLE, ret))
+METHOD_IS(s_capitalize, tmpl_case(run, self.str, TMPL_CAPITALIZE, ret))
+METHOD_IS(s_swapcase, tmpl_case(run, self.str, TMPL_SWAP, ret))
 
 METHOD(s_join)
 {
@@ -329,23 +269,9 @@ static bool find_method(struct tmpl_run *run, struct tmpl_value self, struct tmp
     return true;
 }
 
-METHOD(s_find)
-{
-    UNUSED_ARGS;
-    return find_method(run, self, argv[0], false, false, ret);
-}
-
-METHOD(s_rfind)
-{
-    UNUSED_ARGS;
-    return find_method(run, self, argv[0], true, false, ret);
-}
-
-METHOD(s_index)
-{
-    UNUSED_ARGS;
-    return find_method(run, self, argv[0], false, true, ret);
-}
+METHOD_IS(s_find, find_method(run, self, argv[0], false, false, ret))
+METHOD_IS(s_rfind, find_method(run, self, argv[0], true, false, ret))
+METHOD_IS(s_index, find_method(run, self, argv[0], false, true, ret))
 
 METHOD(s_count)
 {
@@ -377,43 +303,18 @@ static bool pad(struct tmpl_run *run, struct tmpl_value self, const struct tmpl_
                 bool right, struct tmpl_value *ret)
 {
     struct weir_str fill = { " ", 1 };
-    struct weir_buf out;
     int64_t width;
 
     if (!tmpl_arg_int(run, argv[0], 0, &width) || (tmpl_arg_given(argv[1]) && !want_str(run, argv[1], &fill)))
         return false;
     if (tmpl_chars(fill) != 1)
         return tmpl_fail(run, WEIR_INVALID, "the fill is not one character");
-    if (width < (int64_t)tmpl_chars(self.str))
-        width = (int64_t)tmpl_chars(self.str);
-    int64_t room = width - (int64_t)tmpl_chars(self.str);
-    int64_t n_left = !left ? 0 : !right ? room : room / 2 + (room & width & 1);
-    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
-    for (int64_t i = 0; i < n_left && tmpl_tick(run, 0); i++)
-        tmpl_put(run, &out, fill);
-    tmpl_put(run, &out, self.str);
-    for (int64_t i = n_left; i < room && tmpl_tick(run, 0); i++)
-        tmpl_put(run, &out, fill);
-    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
+    return tmpl_pad(run, self.str, width, fill, left, right, ret);
 }
 
-METHOD(s_ljust)
-{
-    UNUSED_ARGS;
-    return pad(run, self, argv, false, true, ret);
-}
-
-METHOD(s_rjust)
-{
-    UNUSED_ARGS;
-    return pad(run, self, argv, true, false, ret);
-}
-
-METHOD(s_center)
-{
-    UNUSED_ARGS;
-    return pad(run, self, argv, true, true, ret);
-}
+METHOD_IS(s_ljust, pad(run, self, argv, false, true, ret))
+METHOD_IS(s_rjust, pad(run, self, argv, true, false, ret))
+METHOD_IS(s_center, pad(run, self, argv, true, true, ret))
 
 METHOD(s_zfill)
 {
@@ -465,41 +366,12 @@ static bool is_class(struct tmpl_run *run, struct weir_str s, enum char_class cl
     return tmpl_tick(run, s.len);
 }
 
-METHOD(s_isdigit)
-{
-    UNUSED_ARGS;
-    return is_class(run, self.str, DIGITS, ret);
-}
-
-METHOD(s_isalpha)
-{
-    UNUSED_ARGS;
-    return is_class(run, self.str, LETTERS, ret);
-}
-
-METHOD(s_isalnum)
-{
-    UNUSED_ARGS;
-    return is_class(run, self.str, ALNUM, ret);
-}
-
-METHOD(s_isspace)
-{
-    UNUSED_ARGS;
-    return is_class(run, self.str, SPACES, ret);
-}
-
-METHOD(s_islower)
-{
-    UNUSED_ARGS;
-    return is_class(run, self.str, LOWER, ret);
-}
-
-METHOD(s_isupper)
-{
-    UNUSED_ARGS;
-    return is_class(run, self.str, UPPER, ret);
-}
+METHOD_IS(s_isdigit, is_class(run, self.str, DIGITS, ret))
+METHOD_IS(s_isalpha, is_class(run, self.str, LETTERS, ret))
+METHOD_IS(s_isalnum, is_class(run, self.str, ALNUM, ret))
+METHOD_IS(s_isspace, is_class(run, self.str, SPACES, ret))
+METHOD_IS(s_islower, is_class(run, self.str, LOWER, ret))
+METHOD_IS(s_isupper, is_class(run, self.str, UPPER, ret))
 
 const struct tmpl_method tmpl_text_methods[] = {
     { TMPL_STR, "capitalize", "", s_capitalize },

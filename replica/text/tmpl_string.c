@@ -172,7 +172,23 @@ bool tmpl_splitlines(struct tmpl_run *run, struct weir_str s, bool keep_ends, st
            tmpl_push(run, ret->list, tmpl_str((struct weir_str){ s.ptr + start, s.len - start }));
 }
 
-/* ---- replacing and joining ---- */
+/* ---- padding, replacing and joining ---- */
+
+bool tmpl_pad(struct tmpl_run *run, struct weir_str s, int64_t width, struct weir_str fill, bool left,
+              bool right, struct tmpl_value *ret)
+{
+    int64_t n_chars = (int64_t)tmpl_chars(s), room = width > n_chars ? width - n_chars : 0;
+    int64_t n_left = !left ? 0 : !right ? room : room / 2 + (room & width & 1);
+    struct weir_buf out;
+
+    weir_buf_init(&out, TMPL_RUN_BYTES_MAX);
+    for (int64_t i = 0; i < n_left && tmpl_tick(run, 0); i++)
+        tmpl_put(run, &out, fill);
+    tmpl_put(run, &out, s);
+    for (int64_t i = n_left; i < room && tmpl_tick(run, 0); i++)
+        tmpl_put(run, &out, fill);
+    return tmpl_take(run, &out, ret) && run->err == WEIR_OK;
+}
 
 bool tmpl_replace(struct tmpl_run *run, struct weir_str s, struct weir_str old, struct weir_str with,
                   int64_t n_max, struct tmpl_value *ret)
