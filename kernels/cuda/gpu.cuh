@@ -16,6 +16,9 @@ typedef cudaStream_t gpu_stream;
     kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
 #define GPU_SHARED(type, name, n) __shared__ type name[n]
 #define GPU_SHARED_DYNAMIC(type, name) extern __shared__ type name[]
+/* So much dynamic shared memory, which by default is 48 KiB at most. An error shows at the launch. */
+#define gpu_allow_shared(kernel, bytes)                                                                      \
+    ((void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
 #endif
 
 #define GPU_ALL 0xffffffffu /* the lanes of a warp */
@@ -85,6 +88,36 @@ __device__ static inline float gpu_exp2(float x)
     return y;
 #else
     return exp2f(x);
+#endif
+}
+
+/* ---- copies from memory into shared memory that run beside what follows ---- */
+__device__ static inline void gpu_copy_async(uint4 *to, const uint4 *from)
+{
+#if defined(WEIR_EMU)
+    emu_copy_async(to, from);
+#elif defined(__CUDA_ARCH__)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+#else
+    (void)to, (void)from;
+#endif
+}
+/* What the thread has asked for since the last one is a group. */
+__device__ static inline void gpu_copy_commit()
+{
+#if defined(WEIR_EMU)
+    emu_copy_commit();
+#elif defined(__CUDA_ARCH__)
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+/* Until all of the thread's groups but the N newest have come; others see them behind a barrier. */
+template <int N> __device__ static inline void gpu_copy_wait()
+{
+#if defined(WEIR_EMU)
+    emu_copy_wait(N);
+#elif defined(__CUDA_ARCH__)
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif
 }
 

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "kernels/cuda/cuda_be.h"
 
-#define WARPS_A_MULTIPROCESSOR 16 /* that attention wants to keep it busy */
+#define WARPS_A_MULTIPROCESSOR 8 /* that attention wants to keep it busy */
 
 static void op_embed(struct weir_backend *be, void *out, const struct weir_matrix *m,
                      const struct weir_batch *batch)

@@ -22,6 +22,11 @@
 thread_local emu_where emu_here;
 __thread emu_record *emu_recording, *emu_waiting;
 
+struct copy {
+    void *to;
+    const void *from;
+};
+
 enum fiber_state { FIBER_READY, FIBER_AT_BARRIER, FIBER_AT_WARP, FIBER_DONE };
 
 struct fiber {
@@ -34,6 +39,7 @@ struct fiber {
     ucontext_t context;
 #endif
     void *fake_stack; /* the address sanitizer's */
+    std::vector<std::vector<copy>> copies; /* not done yet: groups, oldest first; the last one is open */
 };
 
 struct warp {
@@ -148,6 +154,7 @@ static void fiber_start(fiber *f)
 #endif
     f->state = FIBER_READY;
     f->fake_stack = nullptr;
+    f->copies.assign(1, {});
 #if defined(__x86_64__)
     void **sp = (void **)(f->stack + STACK_BYTES) - 8;
     sp[6] = (void *)fiber_main; /* what emu_switch_stack returns to; above it the stack is as after a call */
@@ -242,6 +249,30 @@ static uint64_t next_random()
     e->random ^= e->random >> 7;
     e->random ^= e->random << 17;
     return e->random;
+}
+
+void emu_copy_async(void *to, const void *from)
+{
+    if (e->order == EMU_BACKWARD || (e->order == EMU_SHUFFLED && next_random() % 2))
+        memcpy(to, from, 16);
+    else
+        e->fibers[e->current].copies.back().push_back({ to, from });
+}
+
+void emu_copy_commit()
+{
+    e->fibers[e->current].copies.push_back({});
+}
+
+void emu_copy_wait(unsigned n_newest)
+{
+    std::vector<std::vector<copy>> &groups = e->fibers[e->current].copies;
+
+    while (groups.size() > n_newest + 1) {
+        for (const copy &c : groups.front())
+            memcpy(c.to, c.from, 16);
+        groups.erase(groups.begin());
+    }
 }
 
 static void choose_turns()

@@ -81,6 +81,13 @@ template <class F, class... A> void emu_launch(dim3 grid, dim3 block, size_t sha
     static const char name##_key = 0;                                                                        \
     type *name = (type *)emu_shared(&name##_key, sizeof(type) * (n))
 #define GPU_SHARED_DYNAMIC(type, name) type *name = (type *)emu_shared_dynamic()
+#define gpu_allow_shared(kernel, bytes) ((void)(bytes))
+
+/* [U4] An asynchronous copy takes place anywhere between its being asked for and being waited for: forwards as late, backwards as
+ * early as may be, shuffled at either. */
+void emu_copy_async(void *to, const void *from); /* 16 bytes */
+void emu_copy_commit();
+void emu_copy_wait(unsigned n_newest);
 
 inline void __syncthreads() { emu_barrier(); }
 inline void __syncwarp(uint32_t mask = ~0u)
