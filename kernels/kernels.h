@@ -24,10 +24,11 @@
 extern "C" {
 #endif
 
-#define WEIR_BACKEND_ABI 4 /* of this table; a plug-in of another one is refused */
+#define WEIR_BACKEND_ABI 5 /* of this table; a plug-in of another one is refused */
 #define WEIR_KV_BLOCK 16   /* tokens in a KV page */
 #define WEIR_HEAD_MAX 1024 /* numbers in a head */
 #define WEIR_EXPERTS_MAX 256
+#define WEIR_TOPS_MAX 5 /* likeliest tokens that are told beside one */
 
 enum weir_dtype { WEIR_F32, WEIR_F16, WEIR_BF16 };
 static inline size_t weir_dtype_size(enum weir_dtype dtype)
@@ -117,11 +118,19 @@ struct weir_draw {
     const int32_t *bans;  /* ids that may not come */
     const uint32_t *mask; /* [(n_vocab + 31) / 32] ids whose bit is 0 may not come; NULL: all may */
     uint32_t n_seen, n_bias, n_bans;
-    bool logprob; /* wanted */
+    bool logprob;    /* wanted */
+    uint32_t n_tops; /* wanted beside it, WEIR_TOPS_MAX at most */
+};
+struct weir_top_logprob {
+    int32_t id;
+    float logprob;
 };
 struct weir_drawn {
     int32_t id;    /* -1: a logit is NaN, or none is finite */
     float logprob; /* of it, in the logits as they were given; 0: not wanted */
+    /* [n_tops] the likeliest in the logits as they were given, best first, ties by the lower id; id -1 past the vocabulary, or
+     * where the logits say nothing */
+    struct weir_top_logprob tops[WEIR_TOPS_MAX];
 };
 
 struct weir_backend {

@@ -1,4 +1,4 @@
-/* draw.c - tokens drawn on the device: their parameters go there, ids and log-probabilities come back.
+/* draw.c - tokens drawn on the device: their parameters go there, ids and log-probabilities come back, those of the likeliest, too.
  *
  * A set is a step's results. Its draws and their lists are laid out in host memory that copies directly, call after call, and
  * go to the same place on the device; each call's results come back behind its kernel, into the set's own memory. So the step

@@ -6,6 +6,8 @@
  * Whatever has to be found in sorted order - the k-th token, the one where the mass reaches p, the one drawn - is found by
  * descending through the bytes of the logit's bits: a histogram of what each byte value holds, the bin where the sum
  * crosses, and into it.
+ * Log-probabilities, and the likeliest tokens that are told with one, are of the logits as they were given: each of these is the best
+ * below the one before, found by one more look at all.
  *   [D1] The same row gives the same token, whatever stands beside it and however threads run.
  *   [D2] A token outside of the kept set is never drawn; one whose probability is less than 2^-40 of the best's neither. */
 #include "kernels/cuda/cuda_int.h"
@@ -15,6 +17,7 @@
 #define SAMPLE_BINS 256
 #define TAKE_THREADS 128
 #define SAMPLE_ONE 1099511627776.0 /* 2^40 */
+#define RANK_NAN (~0ull)
 
 struct row {
     const struct weir_draw *how;
@@ -183,17 +186,26 @@ __device__ static void apply_rules(const struct weir_draw *how, const float *fro
     __syncthreads();
 }
 
-/* The best logit, the lowest id among equals; -1: there is a NaN, or none is finite. */
-__device__ static int32_t find_best(const float *logits, uint32_t n)
+/* Key, then the id turned round: the best has the largest, the lowest id among equals. A NaN beats all. */
+__device__ static inline unsigned long long rank_of(float logit, uint32_t id)
 {
-    GPU_SHARED(unsigned long long, best, SAMPLE_THREADS); /* key, then the id turned round: the largest wins */
+    return logit != logit ? RANK_NAN : (unsigned long long)key_of(logit) << 32 | (0xffffffffu - id);
+}
+
+__device__ static inline uint32_t id_of(unsigned long long rank)
+{
+    return 0xffffffffu - (uint32_t)rank;
+}
+
+/* The largest rank up to `limit`; 0: there is none. */
+__device__ static unsigned long long best_rank(const float *logits, uint32_t n, unsigned long long limit)
+{
+    GPU_SHARED(unsigned long long, best, SAMPLE_THREADS);
     unsigned long long mine = 0;
 
     for (uint32_t i = threadIdx.x; i < n; i += SAMPLE_THREADS) {
-        unsigned long long it = (unsigned long long)key_of(logits[i]) << 32 | (0xffffffffu - i);
-        if (logits[i] != logits[i])
-            it = ~0ull; /* beats all */
-        mine = it > mine ? it : mine;
+        unsigned long long it = rank_of(logits[i], i);
+        mine = it <= limit && it > mine ? it : mine;
     }
     best[threadIdx.x] = mine;
     __syncthreads();
@@ -204,8 +216,16 @@ __device__ static int32_t find_best(const float *logits, uint32_t n)
     }
     mine = best[0];
     __syncthreads();
-    uint32_t id = 0xffffffffu - (uint32_t)mine;
-    return mine == ~0ull || id >= n || logits[id] == GPU_INF || logits[id] == -GPU_INF ? -1 : (int32_t)id;
+    return mine;
+}
+
+/* -1: there is a NaN, or none is finite. */
+__device__ static int32_t find_best(const float *logits, uint32_t n)
+{
+    unsigned long long rank = best_rank(logits, n, RANK_NAN);
+    uint32_t id = id_of(rank);
+
+    return rank == RANK_NAN || id >= n || logits[id] == GPU_INF || logits[id] == -GPU_INF ? -1 : (int32_t)id;
 }
 
 __device__ static double log_sum(const float *logits, uint32_t n, float best)
@@ -312,20 +332,40 @@ __device__ static int32_t choose(struct row *row)
     return draw(row, by_k || how->top_p < 1);
 }
 
-/* Log softmax of a token; NaN when the logits say nothing. All threads call it; i_best: of these logits. */
-__device__ static float log_softmax(const float *logits, uint32_t n, int32_t i_best, int32_t id)
+/* ---- what is told ---- */
+__device__ static void find_tops(struct weir_top_logprob *tops, uint32_t n_tops, const float *logits, uint32_t n,
+                                 int32_t i_best, double lse)
 {
-    if (i_best < 0 || id < 0)
-        return __uint_as_float(0x7fc00000u);
-    return (float)((double)logits[id] - log_sum(logits, n, logits[i_best]));
+    unsigned long long rank = i_best < 0 ? 0 : rank_of(logits[i_best], (uint32_t)i_best);
+
+    for (uint32_t k = 0; k < n_tops; k++) {
+        if (k > 0 && rank)
+            rank = best_rank(logits, n, rank - 1);
+        if (threadIdx.x == 0) {
+            tops[k].id = rank ? (int32_t)id_of(rank) : -1;
+            tops[k].logprob = rank ? (float)((double)logits[id_of(rank)] - lse) : -GPU_INF;
+        }
+    }
+}
+
+/* Log softmax of the token, NaN when there is none or the logits say nothing, and of the likeliest. All threads call it; i_best: of
+ * these logits. */
+__device__ static void tell_logprobs(struct weir_drawn *told, const struct weir_draw *how, const float *logits,
+                                     uint32_t n, int32_t i_best, int32_t id)
+{
+    double lse = i_best < 0 ? 0 : log_sum(logits, n, logits[i_best]);
+
+    if (threadIdx.x == 0)
+        told->logprob = i_best < 0 || id < 0 ? __uint_as_float(0x7fc00000u) : (float)((double)logits[id] - lse);
+    find_tops(told->tops, how->n_tops, logits, n, i_best, lse);
 }
 
 __global__ void __launch_bounds__(SAMPLE_THREADS) sample_kernel(struct weir_drawn *out, struct cuda_sample_in in)
 {
     const struct weir_draw *how = &in.draws[blockIdx.x];
     const float *given = in.logits + (size_t)how->row * in.stride;
+    struct weir_drawn *told = &out[blockIdx.x];
     struct row row = {};
-    float logprob = 0;
 
     row.how = how;
     row.n = in.n_vocab;
@@ -337,14 +377,12 @@ __global__ void __launch_bounds__(SAMPLE_THREADS) sample_kernel(struct weir_draw
     }
     row.i_best = find_best(row.logits, row.n);
     int32_t id = row.i_best < 0 ? -1 : choose(&row);
-    if (how->logprob) {
-        int32_t i_best = row.logits == given ? row.i_best : find_best(given, row.n);
-        logprob = log_softmax(given, row.n, i_best, id);
-    }
     if (threadIdx.x == 0) {
-        out[blockIdx.x].id = id;
-        out[blockIdx.x].logprob = logprob;
+        told->id = id;
+        told->logprob = 0;
     }
+    if (how->logprob)
+        tell_logprobs(told, how, given, row.n, row.logits == given ? row.i_best : find_best(given, row.n), id);
 }
 
 void cuda_sample_run(struct dev_stream *s, struct weir_drawn *out, const struct cuda_sample_in *in)

@@ -57,9 +57,9 @@ void draws_close(struct draws *d)
 /* [T1] */
 enum draw_by draws_by(const struct weir_engine *eng, const struct weir_session_params *p)
 {
-    bool typical = p->typical_p > 0 && p->typical_p < 1, tops = p->logprobs && p->n_top_logprobs > 0;
+    bool typical = p->typical_p > 0 && p->typical_p < 1;
 
-    if (!eng->draws || p->mirostat_target > 0 || typical || tops)
+    if (!eng->draws || p->mirostat_target > 0 || typical)
         return DRAW_HOST;
     if (p->constraints || adjust_repeats(p) || adjust_counts(p))
         return DRAW_DEVICE;
@@ -105,7 +105,8 @@ static struct weir_draw plain_draw(const struct seq *seq, uint32_t i_row)
                                .row = (int32_t)i_row,
                                .bias = p->logit_bias,
                                .n_bias = p->n_logit_bias,
-                               .logprob = p->logprobs };
+                               .logprob = p->logprobs,
+                               .n_tops = p->logprobs ? (uint32_t)p->n_top_logprobs : 0 };
 }
 
 static bool any(const uint32_t *mask, uint32_t n_words)

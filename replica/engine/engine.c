@@ -53,7 +53,7 @@ static weir_err make_step_arrays(struct weir_engine *eng, struct weir_why *why)
     eng->rows = weir_calloc(eng->n_rows_max, sizeof *eng->rows);
     eng->scratch = weir_calloc(eng->config.n_vocab, sizeof *eng->scratch);
     eng->events = weir_calloc((size_t)n_slots * EVENTS_PER_SLOT + eng->n_tok_max, sizeof *eng->events);
-    eng->tops = weir_calloc(((size_t)n_slots + eng->n_tok_max) * ENGINE_TOPS_MAX, sizeof *eng->tops);
+    eng->tops = weir_calloc(((size_t)n_slots + eng->n_tok_max) * WEIR_TOPS_MAX, sizeof *eng->tops);
     eng->n_slots_free = n_slots;
     if (!eng->slots || !eng->table || !eng->ids || !eng->pos || !eng->seq || !eng->drawn || !eng->wants ||
         !eng->flight.wants || !eng->rows || !eng->scratch || !eng->events || !eng->tops)

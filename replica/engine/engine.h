@@ -88,7 +88,7 @@ struct weir_session_params {
     double min_p;       /* 0 = off */
     int top_k;          /* 0 = off */
     bool logprobs;
-    int n_top_logprobs; /* 0 to 5 */
+    int n_top_logprobs; /* 0 to WEIR_TOPS_MAX */
     bool ignore_eos;
     uint32_t priority; /* class, 0 to 7; lower goes first */
     struct weir_str
@@ -123,10 +123,6 @@ void weir_session_close(struct weir_session *ses);
 void weir_session_stop_choice(struct weir_session *ses, uint32_t choice);
 void *weir_session_user(const struct weir_session *ses);
 
-struct weir_top_logprob {
-    int32_t id;
-    float logprob;
-};
 enum weir_finish { WEIR_FINISH_NONE, WEIR_FINISH_STOP, WEIR_FINISH_LENGTH, WEIR_FINISH_ERROR };
 
 /* What one step brought, in order. */

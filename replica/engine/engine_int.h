@@ -13,8 +13,6 @@
 #define LOGITS_ROWS_MAX 32
 #define LOGITS_ROWS_DEVICE 256
 
-#define ENGINE_TOPS_MAX 5 /* top_logprobs of a token */
-
 enum seq_state {
     SEQ_IDLE,   /* its session waits, or another choice computes the prompt */
     SEQ_PROMPT, /* computes the prompt */
@@ -126,7 +124,7 @@ struct weir_engine {
     struct adjust adjust;
     struct weir_engine_event *events;
     uint32_t n_events;
-    struct weir_top_logprob *tops; /* [(n_slots + n_tok_max) * ENGINE_TOPS_MAX] */
+    struct weir_top_logprob *tops; /* [(n_slots + n_tok_max) * WEIR_TOPS_MAX] */
     uint32_t n_tops;
 };
 

@@ -106,12 +106,16 @@ static void append(struct weir_engine *eng, struct seq *seq, int32_t id)
 
 void outcome_drawn(struct weir_engine *eng, struct seq *seq, const struct weir_drawn *drawn)
 {
+    const struct weir_session_params *p = &seq->session->params;
     struct weir_engine_event *ev = tell(eng, seq, drawn->id);
+    uint32_t n_tops = p->logprobs ? (uint32_t)p->n_top_logprobs : 0;
 
     if (!ev)
         return;
     ev->logprob = drawn->logprob;
-    ev->top = eng->tops + eng->n_tops; /* none: whoever wants some draws on the host */
+    ev->top = eng->tops + eng->n_tops;
+    for (uint32_t i = 0; i < n_tops; i++) /* the set may be begun anew in this call */
+        eng->tops[eng->n_tops++] = drawn->tops[i];
     append(eng, seq, drawn->id);
 }
 

@@ -212,14 +212,11 @@ int32_t sample_mirostat(const float *logits, uint32_t n, const struct sample_par
     return id;
 }
 
-float sample_logprob(const float *logits, uint32_t n, int32_t id, struct weir_top_logprob *top, int n_top)
+/* Their logits; how many there are. */
+static int find_tops(const float *logits, uint32_t n, struct weir_top_logprob *top, int n_top)
 {
-    int32_t i_best = argmax(logits, n);
     int n_found = 0;
 
-    if (i_best < 0)
-        return NAN;
-    double lse = log(mass_of(logits, n, logits[i_best], 1.0)) + logits[i_best];
     for (uint32_t i = 0; i < n && n_top > 0; i++) {
         if (n_found == n_top && logits[i] <= top[n_top - 1].logprob)
             continue;
@@ -228,6 +225,15 @@ float sample_logprob(const float *logits, uint32_t n, int32_t id, struct weir_to
             top[at] = top[at - 1];
         top[at] = (struct weir_top_logprob){ (int32_t)i, logits[i] };
     }
+    return n_found;
+}
+
+float sample_logprob(const float *logits, uint32_t n, int32_t id, struct weir_top_logprob *top, int n_top)
+{
+    int32_t i_best = argmax(logits, n);
+    int n_found = i_best < 0 ? 0 : find_tops(logits, n, top, n_top);
+    double lse = i_best < 0 ? NAN : log(mass_of(logits, n, logits[i_best], 1.0)) + logits[i_best];
+
     for (int i = 0; i < n_found; i++)
         top[i].logprob = (float)(top[i].logprob - lse);
     for (int i = n_found; i < n_top; i++)

@@ -31,7 +31,8 @@ int32_t sample_token(const float *logits, uint32_t n, const struct sample_params
 /* One step of mirostat: *surprise_max is its state, in bits; 0 before the first. The rest as above. */
 int32_t sample_mirostat(const float *logits, uint32_t n, const struct sample_params *params, uint32_t choice,
                         uint32_t position, struct sample_item *scratch, double *surprise_max);
-/* log softmax of `id` before temperature, and the n_top best, best first. */
+/* log softmax of `id` before temperature, and the n_top best, best first, ties by the lower id; -1 past the vocabulary. NaN, and none,
+ * when a logit is NaN or none is finite. */
 float sample_logprob(const float *logits, uint32_t n, int32_t id, struct weir_top_logprob *top, int n_top);
 /* In [0, 1). */
 double sample_uniform(uint64_t seed, uint32_t choice, uint32_t position);

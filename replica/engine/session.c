@@ -103,9 +103,9 @@ static weir_err check(const struct weir_engine *eng, const struct weir_session_p
         return weir_fail_param(why, "priority", WEIR_INVALID, "priority must be 0 to %d", FAIR_CLASSES - 1);
     if (p->max_tokens == 0)
         return weir_fail_param(why, "max_tokens", WEIR_INVALID, "max_tokens must be 1 or more");
-    if (p->n_top_logprobs < 0 || p->n_top_logprobs > ENGINE_TOPS_MAX)
+    if (p->n_top_logprobs < 0 || p->n_top_logprobs > WEIR_TOPS_MAX)
         return weir_fail_param(why, "top_logprobs", WEIR_INVALID, "top_logprobs must be 0 to %d",
-                               ENGINE_TOPS_MAX);
+                               WEIR_TOPS_MAX);
     if (!(p->temperature >= 0) || !(p->top_p >= 0 && p->top_p <= 1) || !(p->min_p >= 0 && p->min_p <= 1) ||
         p->top_k < 0)
         return weir_fail(why, WEIR_INVALID, "temperature, top_p, min_p or top_k is out of range");

@@ -33,7 +33,7 @@ static void check_sum(struct rig *r)
                 want[j] += x[j];
         }
         rig_near_bf16(r, "sum over ranks", rig_run(r, launch_sum, &job, job.out, sizes[i] * 2, NULL, 0), want,
-                      sizes[i], 1e-5);
+                      sizes[i], 1.6e-5); /* one number alone: 2^-8 by its rounding */
     }
 }
 

@@ -218,6 +218,72 @@ static void check_adjusted(struct rig *r)
     rig_near_f32(r, "penalised logits", after, want_after, 4, 1e-12);
 }
 
+/* What is told of the likeliest, against sorting. */
+static void check_tops_of(struct rig *r, const float *logits, uint32_t n, const struct weir_draw *how,
+                          const struct weir_drawn *got)
+{
+    struct item *items = rig_host(r, n * sizeof *items);
+
+    for (uint32_t i = 0; i < n; i++)
+        items[i] = (struct item){ (double)logits[i], (int32_t)i };
+    qsort(items, n, sizeof *items, by_logit);
+    for (uint32_t k = 0; k < how->n_tops; k++) {
+        const struct weir_top_logprob *top = &got->tops[k];
+        double want = k < n ? log_softmax(logits, n, items[k].id) : -INFINITY;
+        rig_true(r, "a likely token", top->id == (k < n ? items[k].id : -1));
+        rig_true(r, "its log-probability",
+                 isinf(want) ? top->logprob == want : fabs(top->logprob - want) <= 1e-6 * (1 + fabs(want)));
+    }
+}
+
+/* Ties, zeros of both signs, in some rows half of the numbers -infinity; likely ones behind the vocabulary. */
+static float odd_logit(struct rig *r, uint32_t row, uint32_t k, uint32_t n)
+{
+    if (k >= n)
+        return k == n ? 0.5f : INFINITY;
+    if (row % 3 == 1 && k % 2)
+        return -INFINITY;
+    return k % 7 ? (float)floor(rig_normal(r) * 3) : k % 2 ? -0.0f : 0.0f;
+}
+
+/* Fewer ids than are asked for, too; one row has a mask. The same bytes when a row is alone. */
+static void check_tops(struct rig *r)
+{
+    enum { ROWS = 18, PADDING = 3, N_MAX = 1300 };
+    static const uint32_t sizes[] = { 1, 3, 5, 513, N_MAX };
+
+    for (int s = 0; s < 5; s++) {
+        uint32_t n = sizes[s], stride = n + PADDING, masks[(N_MAX + 31) / 32];
+        float *logits = rig_host(r, (size_t)ROWS * stride * sizeof *logits);
+        struct weir_draw how[ROWS];
+        memset(masks, 0x5a, sizeof masks);
+        masks[0] |= 1;
+        for (uint32_t i = 0; i < ROWS; i++) {
+            how[i] = random_rules(r, i);
+            how[i].n_tops = i % (WEIR_TOPS_MAX + 1);
+            how[i].mask = i == ROWS - 1 ? rig_upload(r, masks, sizeof masks) : NULL;
+            for (uint32_t k = 0; k < stride; k++)
+                logits[i * stride + k] = odd_logit(r, i, k, n);
+        }
+        struct args a = { .out = rig_device(r, ROWS * sizeof *a.out) };
+        a.in = (struct cuda_sample_in){ .logits = rig_upload(r, logits, (size_t)ROWS * stride * 4),
+                                        .draws = rig_upload(r, how, sizeof how),
+                                        .work = rig_device(r, (size_t)ROWS * n * 4),
+                                        .stride = stride,
+                                        .n = ROWS,
+                                        .n_vocab = n };
+        const struct weir_drawn *got = rig_run(r, launch, &a, a.out, ROWS * sizeof *got, NULL, 0);
+        for (uint32_t i = 0; i < ROWS; i++)
+            check_tops_of(r, logits + (size_t)i * stride, n, &how[i], &got[i]);
+        const struct weir_draw *all = a.in.draws;
+        a.in.n = 1;
+        for (uint32_t i = 0; i < ROWS; i++) {
+            a.in.draws = all + i;
+            rig_same(r, "alone", rig_run(r, launch, &a, a.out, sizeof *got, NULL, 0), &got[i], sizeof *got);
+        }
+    }
+}
+
 /* The next step's ids: some known, some from the results, none for a token that is none. */
 static void launch_take(struct rig *r, void *arg)
 {
@@ -257,8 +323,9 @@ static void check_no_answer(struct rig *r)
     logits[577] = NAN;
     logits[2 * N + 300] = INFINITY;
     for (int i = 0; i < 3; i++)
-        how[i] =
-            (struct weir_draw){ .temperature = 1, .top_p = 0.9, .repetition = 1, .row = i, .logprob = true };
+        how[i] = (struct weir_draw){
+            .temperature = 1, .top_p = 0.9, .repetition = 1, .row = i, .logprob = true, .n_tops = 2
+        };
     struct args a = { .out = rig_device(r, 3 * sizeof *a.out) };
     a.in = (struct cuda_sample_in){ .logits = rig_upload(r, logits, sizeof logits),
                                     .draws = rig_upload(r, how, sizeof how),
@@ -266,12 +333,15 @@ static void check_no_answer(struct rig *r)
                                     .n = 3,
                                     .n_vocab = N };
     struct weir_drawn *got = rig_run(r, launch, &a, a.out, 3 * sizeof *got, NULL, 0);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         rig_true(r, "NaN, nothing finite, infinity: no token", got[i].id == -1 && isnan(got[i].logprob));
+        for (int k = 0; k < 2; k++)
+            rig_true(r, "and none likely", got[i].tops[k].id == -1 && got[i].tops[k].logprob == -INFINITY);
+    }
 }
 
-const struct rig_check checks_sample[] = { { "sample: rules", check_rules },
-                                           { "sample: bias, penalties, bans, mask", check_adjusted },
-                                           { "sample: ids of the next step", check_take },
-                                           { "sample: no answer", check_no_answer },
-                                           { NULL, NULL } };
+const struct rig_check checks_sample[] = {
+    { "sample: rules", check_rules },         { "sample: bias, penalties, bans, mask", check_adjusted },
+    { "sample: the likeliest", check_tops },  { "sample: ids of the next step", check_take },
+    { "sample: no answer", check_no_answer }, { NULL, NULL }
+};

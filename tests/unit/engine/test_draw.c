@@ -122,18 +122,19 @@ enum kind {
     UNCACHED,
     UNTOLD, /* no log-probability */
     LONG,
+    TOPS,
     N_AHEAD, /* those before are drawn whatever the host knows */
     PENALTIES = N_AHEAD,
     BOUND,
     BOUND_PENALTIES,
-    COUNTED,  /* penalties that count, to the end of max_tokens */
+    COUNTED, /* penalties that count, to the end of max_tokens */
+    COUNTED_TOPS,
     N_DEVICE, /* those before are drawn by the device, and left in flight */
-    TOPS = N_DEVICE,
-    MIROSTAT,
+    MIROSTAT = N_DEVICE,
     TYPICAL,
-    ECHO_TOPS,
     N_HOST,
     ECHO = N_HOST, /* of its prompt the host makes the log-probabilities, of its text the device */
+    ECHO_TOPS,
     N_KINDS,
     N_LIST = N_KINDS + 6
 };
@@ -155,7 +156,8 @@ static const struct weir_constraint *bound_choices(enum kind kind)
 
 static void set_kind(struct weir_session_params *p, enum kind kind)
 {
-    bool repeats = kind == PENALTIES || kind == BOUND_PENALTIES, counts = repeats || kind == COUNTED;
+    bool repeats = kind == PENALTIES || kind == BOUND_PENALTIES,
+         counts = repeats || kind == COUNTED || kind == COUNTED_TOPS;
 
     p->n_top_logprobs = 0;
     p->temperature = kind == GREEDY || kind == MIN_TOKENS ? 0 : 1;
@@ -173,7 +175,7 @@ static void set_kind(struct weir_session_params *p, enum kind kind)
     p->repetition_penalty = repeats ? 1.3 : 0;
     p->frequency_penalty = counts ? 0.4 : 0;
     p->presence_penalty = counts ? 0.3 : 0;
-    p->n_top_logprobs = kind == TOPS || kind == ECHO_TOPS ? RUN_TOPS : 0;
+    p->n_top_logprobs = kind == TOPS || kind == COUNTED_TOPS || kind == ECHO_TOPS ? RUN_TOPS : 0;
     p->mirostat_target = kind == MIROSTAT ? 8 : 0;
     p->mirostat_lr = 0.1;
     p->typical_p = kind == TYPICAL ? 0.7 : 0;
@@ -309,11 +311,43 @@ static void test_same_tokens_as_the_host_draws(void **state)
             assert_int_equal(a->n, b->n);
             assert_int_equal(a->finish, b->finish);
             assert_memory_equal(a->ids, b->ids, (size_t)a->n * sizeof *a->ids);
-            for (int t = 0; t < a->n; t++)
+            for (int t = 0; t < a->n; t++) {
                 assert_float_equal(a->logprobs[t], b->logprobs[t], 1e-4);
+                for (int j = 0; j < host->params.n_top_logprobs; j++) {
+                    assert_int_equal(a->tops[t][j].id, b->tops[t][j].id);
+                    assert_float_equal(a->tops[t][j].logprob, b->tops[t][j].logprob, 1e-4);
+                }
+            }
         }
     }
     free(host);
+}
+
+/* The likeliest tokens are those of the CPU back end, whose activations are rounded otherwise: each log-probability is within `near` of
+ * its own, so the j-th largest are, too; and where the neighbours are further off than both may move, it is the same token. */
+static void test_tops_are_the_cpus(void **state)
+{
+    enum { N = 24 };
+    const float near = 0.15f;
+    int n_same = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < N; i++) {
+        struct run_request r[2];
+        for (int k = 0; k < 2; k++) {
+            struct weir_engine *eng = open_with((struct weir_engine_opts){
+                .open_backend = k ? weir_backend_cpu_open : NULL, .activations = "exact" });
+            submit_kind(eng, &r[k], TOPS, i, 1 + 2 * i, 1);
+            run_all(eng, &r[k], 1);
+            land_and_close(eng);
+        }
+        const struct weir_top_logprob *device = r[0].choices[0].tops[0], *cpu = r[1].choices[0].tops[0];
+        for (int j = 0; j < RUN_TOPS; j++)
+            assert_float_equal(device[j].logprob, cpu[j].logprob, near);
+        for (int j = 0; j + 1 < RUN_TOPS && cpu[j].logprob - cpu[j + 1].logprob > 2 * near; j++, n_same++)
+            assert_int_equal(device[j].id, cpu[j].id);
+    }
+    assert_true(n_same > N);
 }
 
 /* [T1] */
@@ -325,9 +359,9 @@ static void test_who_draws_is_the_parameters_alone(void **state)
     (void)state;
     for (uint32_t i = 0; i < N_KINDS; i++) {
         submit(eng, &r[i], i);
-        assert_int_equal(r[i].session->draw_by, i < N_AHEAD || i == ECHO ? DRAW_AHEAD
-                                                : i < N_DEVICE           ? DRAW_DEVICE
-                                                                         : DRAW_HOST);
+        assert_int_equal(r[i].session->draw_by, i < N_AHEAD || i >= N_HOST ? DRAW_AHEAD
+                                                : i < N_DEVICE             ? DRAW_DEVICE
+                                                                           : DRAW_HOST);
     }
     run_all(eng, r, N_KINDS);
     land_and_close(eng);
@@ -482,7 +516,8 @@ static void test_a_step_is_launched_ahead(void **state)
     assert_string_equal(ops_of(20, 4, SEEDED, true), "bhsdbhsdbhsdbhsd");
     assert_string_equal(ops_of(20, 4, PENALTIES, false), "bhsBhdsBhdsBhdsd");
     assert_string_equal(ops_of(20, 4, PENALTIES, true), "bhsdbhsdbhsdbhsd");
-    assert_string_equal(ops_of(20, 4, TOPS, false), "bhbhbhbh");
+    assert_string_equal(ops_of(20, 4, TOPS, false), "bhsBhsdBhsdBhsdd");
+    assert_string_equal(ops_of(20, 4, MIROSTAT, false), "bhbhbhbh");
     assert_string_equal(ops_of(80, 2, SEEDED, false), "bsbsdbhsdBhsdd");    /* pieces of a prompt fly, too */
     assert_string_equal(ops_of(80, 2, PENALTIES, false), "bsbsdbhsdBhdsd"); /* all of the prompt is known */
     assert_string_equal(ops_of(20, 1, SEEDED, false), "bhsd");
@@ -917,6 +952,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_tokens_ahead_and_not),
         cmocka_unit_test(test_same_tokens_as_the_host_draws),
+        cmocka_unit_test(test_tops_are_the_cpus),
         cmocka_unit_test(test_who_draws_is_the_parameters_alone),
         cmocka_unit_test(test_the_end_comes_no_later),
         cmocka_unit_test(test_long_lists),

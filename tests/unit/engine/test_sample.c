@@ -241,6 +241,10 @@ static void test_logprobs(void **state)
     assert_int_equal(top[0].id, 1);
     assert_int_equal(top[2].id, 2);
     assert_int_equal(top[3].id, -1);
+    logits[2] = NAN;
+    assert_true(isnan(sample_logprob(logits, 3, 0, top, 5)));
+    for (int i = 0; i < 5; i++)
+        assert_true(top[i].id == -1 && top[i].logprob == -INFINITY);
     float huge[2] = { 3e38f, 2.9e38f };
     assert_true(sample_logprob(huge, 2, 0, top, 1) == 0.0f);
 }
