@@ -140,6 +140,7 @@ static weir_err open_model(struct replica *r, struct weir_why *why)
         .weights = r->conf.weights,
         .kv = r->conf.kv_type,
         .activations = r->conf.activations,
+        .deterministic = r->conf.deterministic,
         .n_slots = r->conf.slots,
         .n_queue_max = r->conf.queue_max,
         .queue_ms_max = r->conf.queue_ms_max,

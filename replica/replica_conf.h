@@ -15,6 +15,8 @@
       "of keys and values; bf16: twice the tokens in the same memory")                                       \
     X(STR, activations, "fast", 0, 8, "fast|exact",                                                          \
       "on a CPU; fast: rounded to what it multiplies best with the weights")                                 \
+    X(BOOL, deterministic, "false", 0, 0, "",                                                                \
+      "on one GPU: no token differs with its company, at a price for prompts; on a CPU none ever does")      \
     X(U32, threads, "0", 0, 1024, "threads", "of the CPU back end; 0 = one a core")                          \
     X(U32, slots, "64", 1, 4096, "", "sequences at once")                                                    \
     X(U32, queue_max, "256", 1, 65536, "", "requests waiting; more are rejected at once")                    \

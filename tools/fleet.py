@@ -363,6 +363,7 @@ def up(args):
     replica_args += ["--tensor-parallel", str(args.tp)] if args.tp > 1 else []
     replica_args += ["--weights", args.weights] if args.weights != "native" else []
     replica_args += ["--kv-type", args.kv_type] if args.kv_type != "bf16" else []
+    replica_args += ["--deterministic"] if args.deterministic else []
     fleet = Fleet(args.run_dir, args.bin_dir, args.model, name, replica_args=replica_args,
                   say=lambda text: print(text, flush=True))
 
@@ -401,6 +402,8 @@ def main():
                         help="how replicas keep weights (native)")
     parser.add_argument("--kv-type", default="bf16", choices=["bf16", "f32"],
                         help="how replicas keep keys and values; f32 takes twice the memory (bf16)")
+    parser.add_argument("--deterministic", action="store_true",
+                        help="on one GPU: no token differs with its company, at a price for prompts")
     parser.add_argument("--model", default=os.path.join(ROOT, "models", "demo"), metavar="DIR",
                         help="a Hugging Face model folder (the bundled demo model)")
     parser.add_argument("--detach", action="store_true", help="leave it running; ./dev down stops it")

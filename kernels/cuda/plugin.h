@@ -25,6 +25,9 @@ typedef weir_err weir_plugin_fn(uint32_t abi, const struct weir_plugin_host *hos
                                 const struct weir_backend_opts *opts, struct weir_backend **ret,
                                 struct weir_why *why);
 
+/* The symbol; the library alone has it. */
+__attribute__((visibility("default"))) weir_plugin_fn weir_backend_plugin;
+
 /* The program's own (plugin.c). */
 const struct weir_plugin_host *weir_plugin_host(void);
 /* What the library does behind its symbol, once the version is right; in programs that test it over the emulator, too (cuda.c). */

@@ -1,10 +1,6 @@
 /* plugin_main.c - the one symbol of libweir_cuda.so. */
 #include "kernels/cuda/cuda_be.h"
 
-__attribute__((visibility("default"))) weir_err
-weir_backend_plugin(uint32_t abi, const struct weir_plugin_host *host, const struct weir_backend_opts *opts,
-                    struct weir_backend **ret, struct weir_why *why);
-
 weir_err weir_backend_plugin(uint32_t abi, const struct weir_plugin_host *host,
                              const struct weir_backend_opts *opts, struct weir_backend **ret,
                              struct weir_why *why)

@@ -126,7 +126,8 @@ static weir_err open_ranks(struct weir_engine *eng, struct weir_why *why)
         [WEIR_NATIVE] = "native", [WEIR_Q8] = "q8", [WEIR_Q4] = "q4", [WEIR_FP8] = "fp8"
     };
     struct parallel_opts opts = { .open = weir_backend_cpu_open,
-                                  .backend = { .n_threads = eng->opts.n_threads },
+                                  .backend = { .n_threads = eng->opts.n_threads,
+                                               .deterministic = eng->opts.deterministic },
                                   .n_ranks = eng->opts.tensor_parallel ? eng->opts.tensor_parallel : 1 };
     size_t i = 0, n = sizeof names / sizeof *names;
 

@@ -38,7 +38,8 @@ struct weir_engine_opts {
     uint32_t starve_ms;       /* who waits longer goes before every class; 0 = 10000 */
     uint32_t cache_share_pct; /* of the pages: an account that has more takes the place of its own cached
                                * ones, not of others'; 0 = 50 */
-    bool no_run_ahead;        /* no step is launched before the tokens of the last one are known */
+    bool deterministic; /* on a GPU: products with many tokens keep the bit law, too; a CPU always does */
+    bool no_run_ahead;  /* no step is launched before the tokens of the last one are known */
     /* Opens a rank's back end, of whatever kind; NULL: by `backend`. */
     weir_err (*open_backend)(const struct weir_backend_opts *opts, struct weir_backend **ret,
                              struct weir_why *why);

@@ -27,7 +27,7 @@ def emulated_bin(bin_dir, tmp_path):
 
 def emulated_fleet(path, bin_dir, **env):
     fleet = fleet_module.Fleet(path, bin_dir, os.path.join(ROOT, "models", "demo"), port_base=20000,
-                               replica_args=["--threads", "1", "--backend", "cuda", "--slots", "4"], env=env)
+                               replica_args=["--threads", "1", "--backend", "cuda", "--slots", "4", "--deterministic"], env=env)
     return fleet
 
 

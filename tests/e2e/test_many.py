@@ -76,7 +76,7 @@ def test_64_mixed_requests_equal_each_alone(fleet):
     check_mixed(fleet, 64, 1 if SLOW else 3)
 
 
-@pytest.mark.parametrize("args", [["--weights", "q8"], ["--weights", "q4"], ["--kv-type", "f32"],
+@pytest.mark.parametrize("args", [["--weights", "q8"], ["--weights", "q4"], ["--kv-type", "f32", "--deterministic"],
                                   ["--tensor-parallel", "2"]], ids=" ".join)
 def test_the_same_however_the_model_is_kept(own_fleet, args):
     check_mixed(own_fleet(1, 1, replica_args=args), 24, 1)

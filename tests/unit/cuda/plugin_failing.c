@@ -16,10 +16,6 @@ static const struct weir_drawn *drawn(struct weir_backend *be, uint32_t set)
     return real_drawn(be, set);
 }
 
-__attribute__((visibility("default"))) weir_err
-weir_backend_plugin(uint32_t abi, const struct weir_plugin_host *host, const struct weir_backend_opts *opts,
-                    struct weir_backend **ret, struct weir_why *why);
-
 weir_err weir_backend_plugin(uint32_t abi, const struct weir_plugin_host *host,
                              const struct weir_backend_opts *opts, struct weir_backend **ret,
                              struct weir_why *why)

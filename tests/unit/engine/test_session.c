@@ -459,6 +459,28 @@ static void test_engine_options(void **state)
     weir_engine_close(eng);
 }
 
+/* What a back end is opened with. */
+static struct weir_backend_opts told;
+
+static weir_err open_told(const struct weir_backend_opts *opts, struct weir_backend **ret,
+                          struct weir_why *why)
+{
+    told = *opts;
+    return weir_backend_cpu_open(opts, ret, why);
+}
+
+/* Settings reach the back end, as they are and by default; a CPU takes the one that only a GPU heeds. */
+static void test_settings_of_the_back_end(void **state)
+{
+    (void)state;
+    weir_engine_close(run_open(dir, &(struct weir_engine_opts){ .open_backend = open_told }));
+    assert_true(told.kv == WEIR_BF16 && !told.exact && !told.deterministic);
+    weir_engine_close(run_open(
+        dir, &(struct weir_engine_opts){
+                 .open_backend = open_told, .kv = "f32", .activations = "exact", .deterministic = true }));
+    assert_true(told.kv == WEIR_F32 && told.exact && told.deterministic);
+}
+
 /* ---- no memory ---- */
 static void test_no_memory(void **state)
 {
@@ -512,6 +534,7 @@ int main(void)
         cmocka_unit_test(test_queue_bound),
         cmocka_unit_test(test_pool_bound),
         cmocka_unit_test(test_engine_options),
+        cmocka_unit_test(test_settings_of_the_back_end),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
