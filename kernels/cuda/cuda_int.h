@@ -17,6 +17,7 @@ extern "C" {
 
 #define CUDA_RUN 64          /* tokens of one sequence that attend together, at most */
 #define CUDA_ATTN_TILE 64    /* positions of one partial softmax: 4 pages */
+#define CUDA_ATTN_WARPS 8    /* that attention wants of a multiprocessor, to keep it busy */
 #define CUDA_D_MAX 256       /* numbers in a head */
 #define CUDA_K_UNIT 64       /* a packed row ends on a multiple of so many inputs */
 #define CUDA_Q4_UNIT 128     /* one of 4 bits */

@@ -3,8 +3,9 @@
  *
  * The weights' rows are the 16 rows of mma.m16n8k16, tokens its 8 columns, so that one token wastes nothing that counts: the
  * time is that of reading the weights. A block takes 16 rows; its 8 warps share the inputs among them in chunks, and
- * what they summed is added in the order of warps. A lane reads 16 bytes of a row at once; inputs of weights and
- * activations are permuted alike (attn.cu says how).
+ * what they summed is added in the order of warps. A lane takes 16 bytes of a row at once. They pass through shared memory, where
+ * only the lane itself reads them: copies are asynchronous, so that several chunks are under way whatever the compiler does with
+ * loads. Inputs of weights and activations are permuted alike (attn.cu says how).
  *   [G1] A token's sums do not depend on how many others there are: chunks, warps and their order follow from n_in alone.
  *   [G2] Weights of 8 and 4 bits are exact as bf16, a multiplier of 4 bits included; their scale is applied to the sum. */
 #include "kernels/cuda/cuda_int.h"
@@ -14,23 +15,104 @@
 
 #define GEMM_ROWS 16
 #define GEMM_WARPS 8
+#define CHUNKS_AHEAD 3 /* of a warp, under way behind the one that is multiplied */
+#define RING_SLOTS (CHUNKS_AHEAD + 1)
 
-/* Eight activations from k on, zeros past n. */
-__device__ static inline uint4 load_x(const uint16_t *x, uint32_t k, uint32_t n)
+/* ---- activations ---- */
+/* How eight of them from k on are read: WHOLE at once; at the row's END with zeros past n; of RAGGED rows, whose n is no multiple
+ * of 8, one by one, as they are not aligned. */
+enum x_rows { X_WHOLE, X_END, X_RAGGED };
+
+template <enum x_rows X> __device__ static inline uint4 load_x(const uint16_t *x, uint32_t k, uint32_t n)
 {
-    uint4 v = { 0, 0, 0, 0 };
-
-    if (!x || k >= n)
-        return v;
-    if (n % 8 == 0)
+    if (X == X_WHOLE || (X == X_END && k < n))
         return *(const uint4 *)(x + k);
-    uint32_t pairs[4];
-    for (int j = 0; j < 4; j++) {
+    uint32_t pairs[4] = { 0, 0, 0, 0 };
+    for (int j = 0; X == X_RAGGED && j < 4; j++) {
         uint32_t at = k + 2 * (uint32_t)j;
         pairs[j] = (at < n ? x[at] : 0) | (uint32_t)(at + 1 < n ? x[at + 1] : 0) << 16;
     }
-    v.x = pairs[0], v.y = pairs[1], v.z = pairs[2], v.w = pairs[3];
-    return v;
+    return uint4{ pairs[0], pairs[1], pairs[2], pairs[3] };
+}
+
+/* The rows of a lane's columns; a column without a token has another's, and its sums are not used. */
+template <int NT> struct tokens {
+    const uint16_t *x[NT];
+    uint32_t n_in;
+};
+
+/* c += a chunk's fragments a [STEPS] times the activations from k on, 16 inputs a step. */
+template <int NT, enum x_rows X, int STEPS>
+__device__ static inline void multiply(float (*c)[4], const uint32_t (*a)[4], const struct tokens<NT> *t, uint32_t k)
+{
+#pragma unroll
+    for (int j = 0; j < NT; j++)
+#pragma unroll
+        for (int s = 0; s < STEPS; s += 2) {
+            uint4 b = load_x<X>(t->x[j], k + 4 * (uint32_t)s, t->n_in);
+            mma_bf16(c[j], a[s], b.x, b.y);
+            mma_bf16(c[j], a[s + 1], b.z, b.w);
+        }
+}
+
+/* ---- chunks ---- */
+template <int KIND> __device__ static inline constexpr uint32_t chunk_inputs()
+{
+    return KIND == CUDA_BF16 ? 32 : KIND == CUDA_Q4 ? 128 : 64;
+}
+
+/* The lane's first input of a chunk. */
+template <int KIND> __device__ static inline uint32_t chunk_begin(uint32_t i)
+{
+    return i * chunk_inputs<KIND>() + threadIdx.x % 4 * (chunk_inputs<KIND>() / 4);
+}
+
+/* What a lane has of a chunk: of two rows 16 bytes, and of Q4 the four multipliers of the row's part. */
+template <int KIND> struct chunk {
+    uint4 top, low;
+    uint32_t by_top, by_low;
+};
+
+/* A warp's chunks in shared memory: each lane its own places. */
+struct ring {
+    uint4 weights[RING_SLOTS][2][32];
+    uint32_t by[RING_SLOTS][2][32];
+};
+
+template <int KIND>
+__device__ static inline void fetch_chunk(struct ring *ring, const struct cuda_weights *w, const size_t *rows, uint32_t i)
+{
+    uint32_t lane = threadIdx.x % 32, slot = i / GEMM_WARPS % RING_SLOTS;
+
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        size_t at = rows[row] + chunk_begin<KIND>(i);
+        size_t byte = KIND == CUDA_BF16 ? 2 * at : KIND == CUDA_Q4 ? at / 2 : at;
+        gpu_copy_async(&ring->weights[slot][row][lane], (const uint4 *)((const uint8_t *)w->data + byte));
+        if (KIND == CUDA_Q4)
+            gpu_copy_async_word(&ring->by[slot][row][lane],
+                                (const uint32_t *)(w->multipliers + (rows[row] + i * chunk_inputs<KIND>()) / 32));
+    }
+}
+
+template <int KIND> __device__ static inline struct chunk<KIND> take_chunk(const struct ring *ring, uint32_t i)
+{
+    uint32_t lane = threadIdx.x % 32, slot = i / GEMM_WARPS % RING_SLOTS, by = threadIdx.x % 4 * 8;
+    struct chunk<KIND> taken = { ring->weights[slot][0][lane], ring->weights[slot][1][lane], 0, 0 };
+
+    if (KIND == CUDA_Q4) {
+        taken.by_top = ring->by[slot][0][lane] >> by & 255;
+        taken.by_low = ring->by[slot][1][lane] >> by & 255;
+    }
+    return taken;
+}
+
+template <int NT, enum x_rows X>
+__device__ static inline void multiply_bf16(float (*c)[4], const struct chunk<CUDA_BF16> *h, const struct tokens<NT> *t, uint32_t k)
+{
+    uint32_t a[2][4] = { { h->top.x, h->low.x, h->top.y, h->low.y }, { h->top.z, h->low.z, h->top.w, h->low.w } };
+
+    multiply<NT, X, 2>(c, a, t, k);
 }
 
 template <int KIND> __device__ static inline uint32_t byte_pair(uint32_t word, int i)
@@ -38,30 +120,10 @@ template <int KIND> __device__ static inline uint32_t byte_pair(uint32_t word, i
     return bf16_pair(byte_value((enum cuda_kind)KIND, word >> 16 * i & 255), byte_value((enum cuda_kind)KIND, word >> (16 * i + 8) & 255));
 }
 
-template <int NT> __device__ static inline void multiply_bf16(float (*c)[4], const struct cuda_weights *w, const size_t *rows,
-                                                              const uint16_t *const *x, uint32_t chunk)
+template <int KIND, int NT, enum x_rows X>
+__device__ static inline void multiply_bytes(float (*c)[4], const struct chunk<KIND> *h, const struct tokens<NT> *t, uint32_t k)
 {
-    uint32_t k = chunk * 32 + threadIdx.x % 4 * 8;
-    uint4 top = *(const uint4 *)((const uint16_t *)w->data + rows[0] + k);
-    uint4 low = *(const uint4 *)((const uint16_t *)w->data + rows[1] + k);
-    uint32_t a0[4] = { top.x, low.x, top.y, low.y }, a1[4] = { top.z, low.z, top.w, low.w };
-
-#pragma unroll
-    for (int j = 0; j < NT; j++) {
-        uint4 b = load_x(x[j], k, w->n_in);
-        mma_bf16(c[j], a0, b.x, b.y);
-        mma_bf16(c[j], a1, b.z, b.w);
-    }
-}
-
-template <int KIND, int NT> __device__ static inline void multiply_bytes(float (*c)[4], const struct cuda_weights *w,
-                                                                         const size_t *rows, const uint16_t *const *x,
-                                                                         uint32_t chunk)
-{
-    uint32_t k = chunk * 64 + threadIdx.x % 4 * 16;
-    uint4 t = *(const uint4 *)((const uint8_t *)w->data + rows[0] + k);
-    uint4 l = *(const uint4 *)((const uint8_t *)w->data + rows[1] + k);
-    uint32_t top[4] = { t.x, t.y, t.z, t.w }, low[4] = { l.x, l.y, l.z, l.w }, a[4][4];
+    uint32_t top[4] = { h->top.x, h->top.y, h->top.z, h->top.w }, low[4] = { h->low.x, h->low.y, h->low.z, h->low.w }, a[4][4];
 
 #pragma unroll
     for (int s = 0; s < 4; s++) {
@@ -70,14 +132,7 @@ template <int KIND, int NT> __device__ static inline void multiply_bytes(float (
         a[s][2] = byte_pair<KIND>(top[s], 1);
         a[s][3] = byte_pair<KIND>(low[s], 1);
     }
-#pragma unroll
-    for (int j = 0; j < NT; j++) {
-        uint4 b = load_x(x[j], k, w->n_in), b8 = load_x(x[j], k + 8, w->n_in);
-        mma_bf16(c[j], a[0], b.x, b.y);
-        mma_bf16(c[j], a[1], b.z, b.w);
-        mma_bf16(c[j], a[2], b8.x, b8.y);
-        mma_bf16(c[j], a[3], b8.z, b8.w);
-    }
+    multiply<NT, X, 4>(c, a, t, k);
 }
 
 /* Two weights of 4 bits, those from bits 0 and 16 on: m (128 + q + 8) - 136 m. The bits of q + 8 behind those of 128 are the bf16 of
@@ -88,14 +143,11 @@ __device__ static inline uint32_t nibble_pair(uint32_t word, uint32_t by, uint32
 }
 
 /* A lane's 32 inputs are one group, so that it needs one multiplier for each of its two rows. */
-template <int NT> __device__ static inline void multiply_nibbles(float (*c)[4], const struct cuda_weights *w, const size_t *rows,
-                                                                 const uint16_t *const *x, uint32_t chunk)
+template <int NT, enum x_rows X>
+__device__ static inline void multiply_nibbles(float (*c)[4], const struct chunk<CUDA_Q4> *h, const struct tokens<NT> *t, uint32_t k)
 {
-    uint32_t k = chunk * 128 + threadIdx.x % 4 * 32;
-    uint4 t = *(const uint4 *)((const uint8_t *)w->data + (rows[0] + k) / 2);
-    uint4 l = *(const uint4 *)((const uint8_t *)w->data + (rows[1] + k) / 2);
-    float mt = (float)w->multipliers[(rows[0] + k) / 32], ml = (float)w->multipliers[(rows[1] + k) / 32];
-    uint32_t top[4] = { t.x, t.y, t.z, t.w }, low[4] = { l.x, l.y, l.z, l.w };
+    float mt = (float)h->by_top, ml = (float)h->by_low;
+    uint32_t top[4] = { h->top.x, h->top.y, h->top.z, h->top.w }, low[4] = { h->low.x, h->low.y, h->low.z, h->low.w };
     uint32_t by_t = bf16_pair(mt, mt), by_l = bf16_pair(ml, ml);
     uint32_t less_t = bf16_pair(-136 * mt, -136 * mt), less_l = bf16_pair(-136 * ml, -136 * ml);
 
@@ -107,12 +159,51 @@ template <int NT> __device__ static inline void multiply_nibbles(float (*c)[4], 
             a[i / 2][i % 2 * 2] = nibble_pair(top[s] >> 4 * i, by_t, less_t);
             a[i / 2][i % 2 * 2 + 1] = nibble_pair(low[s] >> 4 * i, by_l, less_l);
         }
-#pragma unroll
-        for (int j = 0; j < NT; j++) {
-            uint4 b = load_x(x[j], k + 8 * (uint32_t)s, w->n_in);
-            mma_bf16(c[j], a[0], b.x, b.y);
-            mma_bf16(c[j], a[1], b.z, b.w);
-        }
+        multiply<NT, X, 2>(c, a, t, k + 8 * (uint32_t)s);
+    }
+}
+
+template <int NT, enum x_rows X>
+__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<CUDA_BF16> *h, const struct tokens<NT> *t, uint32_t k)
+{
+    multiply_bf16<NT, X>(c, h, t, k);
+}
+template <int NT, enum x_rows X>
+__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<CUDA_Q4> *h, const struct tokens<NT> *t, uint32_t k)
+{
+    multiply_nibbles<NT, X>(c, h, t, k);
+}
+template <int NT, enum x_rows X, int KIND>
+__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<KIND> *h, const struct tokens<NT> *t, uint32_t k)
+{
+    multiply_bytes<KIND, NT, X>(c, h, t, k);
+}
+
+/* A warp's chunks, in order. */
+template <int KIND, int NT>
+__device__ static inline void sum_chunks(float (*c)[4], struct ring *ring, const struct cuda_weights *w, const size_t *rows,
+                                         const struct tokens<NT> *t)
+{
+    const uint32_t unit = chunk_inputs<KIND>(), step = GEMM_WARPS, ahead = CHUNKS_AHEAD * step;
+    uint32_t n = gpu_ceil_div(w->n_in, unit), n_whole = w->n_in % 8 ? 0 : w->n_in / unit, warp = threadIdx.x / 32;
+
+    for (uint32_t i = warp; i < warp + ahead; i += step) {
+        if (i < n)
+            fetch_chunk<KIND>(ring, w, rows, i);
+        gpu_copy_commit();
+    }
+    for (uint32_t i = warp; i < n; i += step) {
+        if (i + ahead < n) /* over the chunk before, which was multiplied */
+            fetch_chunk<KIND>(ring, w, rows, i + ahead);
+        gpu_copy_commit();
+        gpu_copy_wait<CHUNKS_AHEAD>();
+        struct chunk<KIND> taken = take_chunk<KIND>(ring, i);
+        if (i < n_whole)
+            multiply_chunk<NT, X_WHOLE>(c, &taken, t, chunk_begin<KIND>(i));
+        else if (w->n_in % 8 == 0)
+            multiply_chunk<NT, X_END>(c, &taken, t, chunk_begin<KIND>(i));
+        else
+            multiply_chunk<NT, X_RAGGED>(c, &taken, t, chunk_begin<KIND>(i));
     }
 }
 
@@ -120,39 +211,33 @@ template <int NT> __device__ static inline void multiply_nibbles(float (*c)[4], 
 template <int KIND, int NT>
 __device__ static void multiply_block(const struct linear_args *a, const struct cuda_weights *w, uint32_t row0, uint32_t t, uint32_t end)
 {
-    GPU_SHARED(float, part, GEMM_WARPS * GEMM_ROWS * 8 * NT);
-    const uint32_t unit = KIND == CUDA_BF16 ? 32 : KIND == CUDA_Q4 ? 128 : 64;
+    GPU_SHARED_DYNAMIC(uint4, shared); /* first a ring a warp, then what each has summed */
+    float *part = (float *)shared;
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, r = lane / 4, q = lane % 4, last = w->n_out - 1;
     size_t rows[2] = { (size_t)(row0 + r < last ? row0 + r : last) * w->stride,
                        (size_t)(row0 + r + 8 < last ? row0 + r + 8 : last) * w->stride };
-    const uint16_t *x[NT];
+    struct tokens<NT> tok = {};
     float c[NT][4] = {};
 
+    tok.n_in = w->n_in;
     for (int j = 0; j < NT; j++) {
         uint32_t i = t + 8 * (uint32_t)j + r;
-        x[j] = i < end ? a->x + (size_t)linear_row_in(a, i) * w->n_in : nullptr;
+        tok.x[j] = a->x + (size_t)linear_row_in(a, i < end ? i : t) * w->n_in;
     }
-#pragma unroll 4
-    for (uint32_t chunk = warp; chunk * unit < w->n_in; chunk += GEMM_WARPS) {
-        if (KIND == CUDA_BF16)
-            multiply_bf16<NT>(c, w, rows, x, chunk);
-        else if (KIND == CUDA_Q4)
-            multiply_nibbles<NT>(c, w, rows, x, chunk);
-        else
-            multiply_bytes<KIND, NT>(c, w, rows, x, chunk);
-    }
+    sum_chunks<KIND, NT>(c, (struct ring *)shared + warp, w, rows, &tok);
+    __syncthreads();
     for (int j = 0; j < NT; j++)
         for (int i = 0; i < 4; i++)
             part[(warp * 8 * NT + 8 * (uint32_t)j + 2 * q + i % 2) * GEMM_ROWS + r + i / 2 * 8] = c[j][i];
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < 8 * NT * GEMM_ROWS; i += GEMM_WARPS * 32) {
-        uint32_t row = row0 + i % GEMM_ROWS, tok = t + i / GEMM_ROWS;
+        uint32_t row = row0 + i % GEMM_ROWS, to = t + i / GEMM_ROWS;
         float sum = 0;
         for (uint32_t j = 0; j < GEMM_WARPS; j++)
             sum += part[j * 8 * NT * GEMM_ROWS + i];
-        if (row >= w->n_out || tok >= end)
+        if (row >= w->n_out || to >= end)
             continue;
-        size_t at = (size_t)linear_row_out(a, tok) * w->n_out + row;
+        size_t at = (size_t)linear_row_out(a, to) * w->n_out + row;
         sum = KIND == CUDA_BF16 ? sum : sum * w->scale[row];
         if (a->out_f32)
             ((float *)a->out)[at] = sum;
@@ -176,20 +261,26 @@ template <int KIND, int NT> __global__ void __launch_bounds__(GEMM_WARPS * 32) l
     }
 }
 
+template <int KIND, int NT> static void launch_wide(gpu_stream s, const struct linear_args &a, dim3 grid)
+{
+    size_t rings = GEMM_WARPS * sizeof(struct ring), sums = GEMM_WARPS * GEMM_ROWS * 8 * NT * sizeof(float);
+
+    GPU_LAUNCH((linear_kernel<KIND, NT>), grid, GEMM_WARPS * 32, rings > sums ? rings : sums, s, a);
+}
+
 template <int KIND> static void launch(gpu_stream s, const struct linear_args &a, uint32_t n_out, uint32_t n_group, uint32_t n_tok)
 {
-    uint32_t blocks = gpu_ceil_div(n_out, GEMM_ROWS), threads = GEMM_WARPS * 32;
     uint32_t wide = n_tok <= 8 ? 8 : n_tok <= 16 ? 16 : n_tok <= 32 ? 32 : 64;
-    dim3 grid(blocks, n_group ? n_group : gpu_ceil_div(n_tok, wide));
+    dim3 grid(gpu_ceil_div(n_out, GEMM_ROWS), n_group ? n_group : gpu_ceil_div(n_tok, wide));
 
     if (wide == 8)
-        GPU_LAUNCH((linear_kernel<KIND, 1>), grid, threads, 0, s, a);
+        launch_wide<KIND, 1>(s, a, grid);
     else if (wide == 16)
-        GPU_LAUNCH((linear_kernel<KIND, 2>), grid, threads, 0, s, a);
+        launch_wide<KIND, 2>(s, a, grid);
     else if (wide == 32)
-        GPU_LAUNCH((linear_kernel<KIND, 4>), grid, threads, 0, s, a);
+        launch_wide<KIND, 4>(s, a, grid);
     else
-        GPU_LAUNCH((linear_kernel<KIND, 8>), grid, threads, 0, s, a);
+        launch_wide<KIND, 8>(s, a, grid);
 }
 
 void linear_launch(struct dev_stream *stream, const struct linear_args *a, enum cuda_kind kind, uint32_t n_out, uint32_t n_group,

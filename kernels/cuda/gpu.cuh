@@ -92,12 +92,23 @@ __device__ static inline float gpu_exp2(float x)
 }
 
 /* ---- copies from memory into shared memory that run beside what follows ---- */
+/* 16 or 4 bytes, aligned so. */
 __device__ static inline void gpu_copy_async(uint4 *to, const uint4 *from)
 {
 #if defined(WEIR_EMU)
-    emu_copy_async(to, from);
+    emu_copy_async(to, from, sizeof *to);
 #elif defined(__CUDA_ARCH__)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+#else
+    (void)to, (void)from;
+#endif
+}
+__device__ static inline void gpu_copy_async_word(uint32_t *to, const uint32_t *from)
+{
+#if defined(WEIR_EMU)
+    emu_copy_async(to, from, sizeof *to);
+#elif defined(__CUDA_ARCH__)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 #else
     (void)to, (void)from;
 #endif

@@ -4,8 +4,6 @@
 #include "base/mem.h"
 #include "kernels/cuda/cuda_be.h"
 
-#define WARPS_A_MULTIPROCESSOR 8 /* that attention wants to keep it busy */
-
 static void op_embed(struct weir_backend *be, void *out, const struct weir_matrix *m,
                      const struct weir_batch *batch)
 {
@@ -109,7 +107,7 @@ static void op_attention(struct weir_backend *be, void *out, const void *qkv, co
                            .scale = scale,
                            .work = c->work,
                            .work_bytes = WORK_BYTES,
-                           .n_warp_wanted = dev_about(c->d)->n_multiprocessor * WARPS_A_MULTIPROCESSOR };
+                           .n_warp_wanted = dev_about(c->d)->n_multiprocessor * CUDA_ATTN_WARPS };
 
     step_rows(c, out, (size_t)dims->n_head * dims->d_head * 2, batch->n_tok);
     cuda_attention(dev_stream(c->d), &a);

@@ -19,12 +19,13 @@
 #define SHARED_BYTES (256u << 10) /* no GPU has more a block */
 #define SHARED_KEYS 32
 
-thread_local emu_where emu_here;
+__thread emu_where emu_here;
 __thread emu_record *emu_recording, *emu_waiting;
 
 struct copy {
     void *to;
     const void *from;
+    size_t bytes;
 };
 
 enum fiber_state { FIBER_READY, FIBER_AT_BARRIER, FIBER_AT_WARP, FIBER_DONE };
@@ -251,12 +252,14 @@ static uint64_t next_random()
     return e->random;
 }
 
-void emu_copy_async(void *to, const void *from)
+void emu_copy_async(void *to, const void *from, size_t bytes)
 {
+    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes)
+        die("an asynchronous copy that is not aligned");
     if (e->order == EMU_BACKWARD || (e->order == EMU_SHUFFLED && next_random() % 2))
-        memcpy(to, from, 16);
+        memcpy(to, from, bytes);
     else
-        e->fibers[e->current].copies.back().push_back({ to, from });
+        e->fibers[e->current].copies.back().push_back({ to, from, bytes });
 }
 
 void emu_copy_commit()
@@ -270,7 +273,7 @@ void emu_copy_wait(unsigned n_newest)
 
     while (groups.size() > n_newest + 1) {
         for (const copy &c : groups.front())
-            memcpy(c.to, c.from, 16);
+            memcpy(c.to, c.from, c.bytes);
         groups.erase(groups.begin());
     }
 }

@@ -20,7 +20,7 @@
 
 struct dim3 {
     unsigned x, y, z;
-    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 struct uint2 { uint32_t x, y; };
 struct uint4 { uint32_t x, y, z, w; };
@@ -38,7 +38,7 @@ void emu_set_order(enum emu_order order, uint64_t seed);
 struct emu_where {
     dim3 grid, block, block_idx, thread_idx;
 };
-extern thread_local emu_where emu_here;
+extern __thread emu_where emu_here; /* not thread_local: the sanitizer of this compiler takes its wrapper for NULL */
 #define gridDim emu_here.grid
 #define blockDim emu_here.block
 #define blockIdx emu_here.block_idx
@@ -55,7 +55,7 @@ unsigned emu_lane();
 
 /* Where launches and copies go while a step is recorded: run later, each time with the arguments they had. NULL: run now. */
 typedef std::vector<std::function<void()>> emu_record;
-extern __thread emu_record *emu_recording; /* not thread_local: the sanitizer of this compiler takes its wrapper for NULL */
+extern __thread emu_record *emu_recording;
 /* Where they go while the stream is lazy: until somebody waits for it. NULL: it is not. */
 extern __thread emu_record *emu_waiting;
 template <class F> void emu_do(F what)
@@ -85,7 +85,7 @@ template <class F, class... A> void emu_launch(dim3 grid, dim3 block, size_t sha
 
 /* [U4] An asynchronous copy takes place anywhere between its being asked for and being waited for: forwards as late, backwards as
  * early as may be, shuffled at either. */
-void emu_copy_async(void *to, const void *from); /* 16 bytes */
+void emu_copy_async(void *to, const void *from, size_t bytes);
 void emu_copy_commit();
 void emu_copy_wait(unsigned n_newest);
 

@@ -176,12 +176,14 @@ static void do_quantize(void *arg, uint32_t i)
 
 static struct cuda_weights weights(const struct job *j, uint32_t i)
 {
+    uint32_t unit = j->kind == CUDA_Q4 ? CUDA_Q4_UNIT : CUDA_K_UNIT;
+
     return (struct cuda_weights){ .data = j->k->in[i % SETS],
                                   .scale = j->kind == CUDA_BF16 ? NULL : j->k->vector,
                                   .multipliers = j->kind == CUDA_Q4 ? j->k->x[i % SETS] : NULL,
                                   .n_out = j->n_out,
                                   .n_in = j->n_in,
-                                  .stride = j->n_in,
+                                  .stride = (j->n_in + unit - 1) / unit * unit,
                                   .kind = j->kind };
 }
 
@@ -225,7 +227,7 @@ static void do_attention(void *arg, uint32_t i)
                            .scale = 0.088f,
                            .work = j->k->work,
                            .work_bytes = WORK,
-                           .n_warp_wanted = dev_about(j->k->b->d)->n_multiprocessor * 16 };
+                           .n_warp_wanted = dev_about(j->k->b->d)->n_multiprocessor * CUDA_ATTN_WARPS };
 
     cuda_attention(stream(j), &a);
 }
@@ -243,7 +245,7 @@ static int32_t *ints(struct bench *b, const int32_t *from, size_t n)
 static struct cuda_batch batch_of(struct bench *b, uint32_t n_seq, uint32_t n_ctx, bool prompt)
 {
     uint32_t n_block = n_ctx / WEIR_KV_BLOCK, n_page = n_seq * n_block, n_tok = prompt ? n_ctx : n_seq,
-             n_run = prompt ? n_ctx / CUDA_RUN : n_seq;
+             n_run = prompt ? (n_ctx + CUDA_RUN - 1) / CUDA_RUN : n_seq;
     int32_t *pos = calloc(n_tok, 4), *seq = calloc(n_tok, 4), *table = calloc(n_page, 4);
     struct cuda_run *runs = calloc(n_run, sizeof *runs);
 
@@ -251,9 +253,9 @@ static struct cuda_batch batch_of(struct bench *b, uint32_t n_seq, uint32_t n_ct
         pos[i] = (int32_t)(prompt ? i : n_ctx - 1);
         seq[i] = (int32_t)(prompt ? 0 : i);
     }
-    for (uint32_t i = 0; i < n_run; i++)
-        runs[i] = prompt ? (struct cuda_run){ (int32_t)i * CUDA_RUN, CUDA_RUN }
-                         : (struct cuda_run){ (int32_t)i, 1 };
+    for (uint32_t i = 0, run = prompt ? CUDA_RUN : 1; i < n_run; i++)
+        runs[i] =
+            (struct cuda_run){ (int32_t)(i * run), (int32_t)(n_tok - i * run < run ? n_tok - i * run : run) };
     for (uint32_t i = 0; i < n_page;
          i++) /* an odd number has no divisor in common with pages that are a power of two */
         table[i] = (int32_t)((uint64_t)i * 40503 % n_page);
@@ -398,7 +400,9 @@ static void bench_kernels(struct bench *b, bool rows)
         k.in[i] = bench_alloc(b, bytes);
         k.x[i] = bench_alloc(b, bytes);
     }
-    k.vector = bench_alloc(b, (size_t)s->n_vocab * 4);
+    /* `vector` serves as cosines, as norms, as scales of rows. */
+    size_t turns = most(s->n_ctx, s->n_prompt) * s->d_head / 2;
+    k.vector = bench_alloc(b, most(most(turns, s->n_vocab), most(2 * (size_t)s->d_ffn, s->n_square)) * 4);
     k.scale = bench_alloc(b, most(s->n_prompt, s->n_square) * 4);
     k.rounded = bench_alloc(b, bytes);
     k.work = bench_alloc(b, most(WORK, (size_t)s->n_prompt * s->d_head * 2));

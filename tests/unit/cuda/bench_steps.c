@@ -58,7 +58,8 @@ static void add_layer(struct safetensors *st, const struct bench_shape *s, uint3
 
 static void weights_open(struct safetensors *st, const struct bench_shape *s)
 {
-    size_t n = (size_t)s->n_vocab * s->d_model;
+    /* All tensors begin at the same numbers: as many as the largest has. */
+    size_t rows = s->n_vocab > s->d_ffn ? s->n_vocab : s->d_ffn, n = rows * s->d_model;
     uint64_t state = 88172645463325252u;
 
     *st = (struct safetensors){ .items = calloc(9 * s->n_layer + 3, sizeof *st->items),
