@@ -130,7 +130,8 @@ struct attend_args {
     float *work;
 };
 
-/* Which rows an item is: everything that depends on its number alone. */
+/* Which rows an item is: everything that depends on its number alone. The last runs come first: of a prompt they see most, and what
+ * begins last should end soon. */
 struct item {
     uint32_t kv_head, group_part, first, n_tok; /* tokens */
 };
@@ -138,7 +139,8 @@ struct item {
 __device__ static inline struct item item_of(const struct attend_args *a, uint32_t i)
 {
     struct item it;
-    uint32_t sub = i % a->n_sub, run = i / a->n_sub % a->batch.n_run, part = i / a->n_sub / a->batch.n_run;
+    uint32_t sub = i % a->n_sub, part = i / a->n_sub / a->batch.n_run;
+    uint32_t run = a->batch.n_run - 1 - i / a->n_sub % a->batch.n_run;
     uint32_t begin = sub * a->tok_wide, n = (uint32_t)a->batch.runs[run].n;
 
     it.kv_head = part / a->n_group;
@@ -477,11 +479,12 @@ template <int D> __device__ static inline void end_rows(const struct attending<D
         if (w->rows[i].pos < 0)
             continue;
         uint16_t *out = a->out + ((size_t)w->rows[i].token * a->dims.n_head + w->rows[i].head) * a->dims.d_head;
+        float by = 1.0f / w->l[i];
 #pragma unroll
         for (int j = 0; j < D / 8; j++) {
             uint32_t at = (uint32_t)j * 8 + part * 2;
             if (at < a->dims.d_head)
-                *(uint32_t *)(out + at) = bf16_pair(w->sums[j][2 * i] / w->l[i], w->sums[j][2 * i + 1] / w->l[i]);
+                *(uint32_t *)(out + at) = bf16_pair(w->sums[j][2 * i] * by, w->sums[j][2 * i + 1] * by);
         }
     }
 }
@@ -565,17 +568,19 @@ template <int D> __global__ void __launch_bounds__(ATTN_WARPS * 32) merge_kernel
             sums[i] = merge_sum(sums[i], from[2 + i * 32 + (int)lane], keep, take);
     }
     uint16_t *out = a.out + ((size_t)row.token * a.dims.n_head + row.head) * a.dims.d_head;
+    float by = 1.0f / l;
 #pragma unroll
     for (int i = 0; i < D / 32; i++)
         if ((uint32_t)i * 32 + lane < a.dims.d_head)
-            out[i * 32 + (int)lane] = bf16_of(sums[i] / l);
+            out[i * 32 + (int)lane] = bf16_of(sums[i] * by);
 }
 
 template <int D, int WARPS> static void attend_tiles(gpu_stream s, const struct attend_args &a)
 {
     size_t bytes = 2 * TILE_UNITS(D) * sizeof(uint4);
 
-    gpu_allow_shared((attend_kernel<D, WARPS>), bytes);
+    if (bytes > GPU_SHARED_FREE)
+        gpu_allow_shared((attend_kernel<D, WARPS>), bytes);
     GPU_LAUNCH((attend_kernel<D, WARPS>), a.n_item / WARPS * a.n_split, WARPS * 32, bytes, s, a);
 }
 

@@ -16,11 +16,12 @@ typedef cudaStream_t gpu_stream;
     kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
 #define GPU_SHARED(type, name, n) __shared__ type name[n]
 #define GPU_SHARED_DYNAMIC(type, name) extern __shared__ type name[]
-/* So much dynamic shared memory, which by default is 48 KiB at most. An error shows at the launch. */
+/* So much dynamic shared memory. An error shows at the launch. */
 #define gpu_allow_shared(kernel, bytes)                                                                      \
     ((void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
 #endif
 
+#define GPU_SHARED_FREE (48u << 10) /* bytes of shared memory that a kernel may have without being allowed to */
 #define GPU_ALL 0xffffffffu /* the lanes of a warp */
 #define GPU_INF __uint_as_float(0x7f800000u)
 
@@ -88,6 +89,16 @@ __device__ static inline float gpu_exp2(float x)
     return y;
 #else
     return exp2f(x);
+#endif
+}
+
+/* a / b, to 2 units in the last place; 0 for b above 2^126. */
+__device__ static inline float gpu_divide(float a, float b)
+{
+#if defined(__CUDA_ARCH__)
+    return __fdividef(a, b);
+#else
+    return a / b;
 #endif
 }
 

@@ -122,7 +122,7 @@ void cuda_gather_rmsnorm(struct dev_stream *s, uint16_t *out, const uint16_t *x,
 /* ---- gated product ---- */
 __device__ static inline float silu(float x)
 {
-    return x / (1.0f + gpu_exp2(-x * 1.44269504f));
+    return gpu_divide(x, 1.0f + gpu_exp2(-x * 1.44269504f));
 }
 
 __device__ static inline uint32_t silu_pair(uint32_t gate, uint32_t up)
