@@ -254,7 +254,7 @@ static void kmp_init(struct kmp *kmp, struct weir_str bytes)
     }
 }
 
-/* How many of the bytes are there behind k of them and one more, which may not be the last of all. */
+/* How many of the bytes are there when k of them, not yet all, are followed by c. */
 static uint32_t kmp_step(const struct kmp *kmp, uint32_t k, uint32_t c)
 {
     while (k > 0 && (uint8_t)kmp->bytes.ptr[k] != c)

@@ -60,6 +60,25 @@ static struct weir_str element(struct weir_output_parser *p, struct weir_str lis
     return is ? raw : (struct weir_str){ "", 0 };
 }
 
+/* A member of an object, or an element of a list by its number. */
+static struct weir_str step_into(struct weir_output_parser *p, struct weir_str at, struct weir_str step,
+                                 struct weir_arena *arena)
+{
+    struct member member = { .name = step };
+    uint32_t i = 0;
+
+    if (at.ptr[0] != '[') {
+        find_members(p, at, &member, 1, arena);
+        return member.value;
+    }
+    for (size_t k = 0; k < step.len; k++) {
+        if (step.ptr[k] < '0' || step.ptr[k] > '9' || step.len > 6)
+            return member.value;
+        i = 10 * i + (uint32_t)(step.ptr[k] - '0');
+    }
+    return step.len > 0 ? element(p, at, i, arena) : member.value;
+}
+
 /* What "#/a/b" points at; len 0: nothing, or a step that is escaped. */
 static struct weir_str pointed_at(struct weir_output_parser *p, struct weir_str ref, struct weir_arena *arena)
 {
@@ -67,23 +86,16 @@ static struct weir_str pointed_at(struct weir_output_parser *p, struct weir_str 
     struct weir_json j;
 
     weir_json_init(&j, ref.ptr, ref.len, arena);
-    if (!weir_json_string(&j, &path) || path.len == 0 || path.ptr[0] != '#' ||
-        memchr(path.ptr, '~', path.len) || memchr(path.ptr, '%', path.len))
+    bool is_string = weir_json_string(&j, &path);
+    p->failed = p->failed || weir_json_end(&j, NULL) == WEIR_NOMEM;
+    if (!is_string || path.len == 0 || path.ptr[0] != '#' || memchr(path.ptr, '~', path.len) ||
+        memchr(path.ptr, '%', path.len))
         return none;
     for (size_t i = 1, end; i < path.len && at.len > 0; i = end) {
         end = ++i;
         while (end < path.len && path.ptr[end] != '/')
             end++;
-        struct member step = { .name = { path.ptr + i, end - i }, .value = none };
-        uint32_t n = 0;
-        for (size_t k = i; k < end && end - i < 7; k++)
-            n = path.ptr[k] >= '0' && path.ptr[k] <= '9' ? 10 * n + (uint32_t)(path.ptr[k] - '0')
-                                                         : UINT32_MAX / 16;
-        if (at.ptr[0] == '[')
-            step.value = element(p, at, n, arena);
-        else
-            find_members(p, at, &step, 1, arena);
-        at = step.value;
+        at = step_into(p, at, (struct weir_str){ path.ptr + i, end - i }, arena);
     }
     return at;
 }

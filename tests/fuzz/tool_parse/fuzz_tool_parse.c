@@ -63,7 +63,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     static const struct weir_output_tool tool = {
         WEIR_STR("f"),
-        WEIR_STR("{\"properties\": {\"s\": {\"type\": \"string\"}, \"n\": {\"type\": \"integer\"}}}")
+        WEIR_STR(
+            "{\"properties\": {\"s\": {\"type\": \"string\"}, \"n\": {\"type\": \"integer\"}, \"r\": "
+            "{\"$ref\": "
+            "\"#/properties/a/anyOf/1\"}, \"a\": {\"anyOf\": [{\"const\": 1}, {\"enum\": [\"x\"]}]}}}")
     };
     const struct weir_output_format format = { .tools = data[0] % 5,
                                                .think = data[0] / 15 % 2,
