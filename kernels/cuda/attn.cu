@@ -242,6 +242,8 @@ template <int D> __device__ static void load_queries(uint32_t (*q)[4], const str
 /* Units of 16 bytes: of a page of one KV head, and of a tile; keys and values alike. */
 #define PAGE_UNITS(D) (2 * (D))
 #define TILE_UNITS(D) (TILE_PAGES * PAGE_UNITS(D))
+/* Of a warp's queries, when they are kept in shared memory: registers would not hold those of wide heads beside the sums. */
+#define QUERY_UNITS(D) ((D) > 128 ? (D) / 16 * 32 : 0)
 
 /* Where a block walks: from tile `tile` on, each n_split-th, up to `last`. */
 struct walk {
@@ -319,23 +321,48 @@ template <int WARPS> __device__ static inline void sync_block()
         __syncthreads();
 }
 
+/* What a warp knows of its rows, and has summed of them. */
+template <int D> struct attending {
+    struct attend_row rows[2];
+    int32_t low, pos_max; /* of all its rows; -1: it has none */
+    uint32_t q[QUERY_UNITS(D) ? 1 : D / 16][4];
+    uint4 *kept; /* instead of q: [D / 16][lanes] */
+    float sums[D / 8][4], m[2], l[2];
+};
+
+/* Inputs 16 i .. of the queries, as mma wants them. */
+template <int D> __device__ static inline void take_query(const struct attending<D> *w, int i, uint32_t *ret)
+{
+    uint4 q;
+
+    if (QUERY_UNITS(D))
+        q = w->kept[i * 32 + (int)(threadIdx.x % 32)];
+    else
+        q = uint4{ w->q[i][0], w->q[i][1], w->q[i][2], w->q[i][3] };
+    ret[0] = q.x, ret[1] = q.y, ret[2] = q.z, ret[3] = q.w;
+}
+
 /* Scores of a tile. Of a page, s[0..3] of its positions 4q, 4q + 1, s[4..7] of 4q + 2, 4q + 3 (q = lane % 4), each for rows r, r, r + 8,
  * r + 8. Eight chains of mma side by side hide each other's latency. */
-template <int D> __device__ static inline void tile_scores(float (*s)[8], const uint32_t (*q)[4], const uint4 *keys)
+template <int D> __device__ static inline void tile_scores(float (*s)[8], const struct attending<D> *w, const uint4 *keys)
 {
     uint32_t lane = threadIdx.x % 32, r = lane / 4, part = lane % 4;
 
 #pragma unroll
-    for (int c = 0; c < D / 32; c++)
+    for (int c = 0; c < D / 32; c++) {
+        uint32_t q[2][4];
+        take_query<D>(w, 2 * c, q[0]);
+        take_query<D>(w, 2 * c + 1, q[1]);
 #pragma unroll
         for (int j = 0; j < TILE_PAGES; j++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 uint32_t row = 4 * (r / 2) + 2 * (uint32_t)half + r % 2;
                 uint4 k = keys[j * PAGE_UNITS(D) + key_unit<D>(row, 4 * (uint32_t)c + part)];
-                mma_bf16(s[j] + 4 * half, q[2 * c], k.x, k.y);
-                mma_bf16(s[j] + 4 * half, q[2 * c + 1], k.z, k.w);
+                mma_bf16(s[j] + 4 * half, q[0], k.x, k.y);
+                mma_bf16(s[j] + 4 * half, q[1], k.z, k.w);
             }
+    }
 }
 
 /* A tile of 64 positions from `first` on: s becomes probabilities below the tile's own maximum; m and l of both rows. */
@@ -395,14 +422,6 @@ __device__ static inline float *partial_at(const struct attend_args *a, uint32_t
     return a->work + (((size_t)item * a->n_tile_max + tile) * a->n_row + row) * (d + 2);
 }
 
-/* What a warp knows of its rows, and has summed of them. */
-template <int D> struct attending {
-    struct attend_row rows[2];
-    int32_t low, pos_max; /* of all its rows; -1: it has none */
-    uint32_t q[D / 16][4];
-    float sums[D / 8][4], m[2], l[2];
-};
-
 template <int D> __device__ static inline void begin_rows(struct attending<D> *w, const struct attend_args *a, const struct item *it)
 {
     uint32_t r = threadIdx.x % 32 / 4;
@@ -412,7 +431,14 @@ template <int D> __device__ static inline void begin_rows(struct attending<D> *w
     w->pos_max = warp_max_int(w->rows[0].pos > w->rows[1].pos ? w->rows[0].pos : w->rows[1].pos);
     int32_t low0 = w->rows[0].pos < 0 ? w->pos_max : w->rows[0].low, low1 = w->rows[1].pos < 0 ? w->pos_max : w->rows[1].low;
     w->low = -warp_max_int(-(low0 < low1 ? low0 : low1));
-    load_queries<D>(w->q, a, w->rows);
+    uint32_t q[D / 16][4];
+    load_queries<D>(q, a, w->rows);
+#pragma unroll
+    for (int i = 0; i < D / 16; i++)
+        if (QUERY_UNITS(D))
+            w->kept[i * 32 + (int)(threadIdx.x % 32)] = uint4{ q[i][0], q[i][1], q[i][2], q[i][3] };
+        else
+            w->q[i][0] = q[i][0], w->q[i][1] = q[i][1], w->q[i][2] = q[i][2], w->q[i][3] = q[i][3];
 #pragma unroll
     for (int i = 0; i < D / 8; i++)
         w->sums[i][0] = w->sums[i][1] = w->sums[i][2] = w->sums[i][3] = 0;
@@ -500,6 +526,7 @@ template <int D, int WARPS> __global__ void __launch_bounds__(WARPS * 32, WARPS 
     struct walk walk;
     struct attending<D> w;
 
+    w.kept = values + TILE_UNITS(D) + threadIdx.x / 32 * QUERY_UNITS(D);
     if (!begin_walk<WARPS>(&walk, &a, blockIdx.x))
         return; /* the whole block */
     struct tile_pages pages = pages_of(&walk, walk.tile);
@@ -516,7 +543,7 @@ template <int D, int WARPS> __global__ void __launch_bounds__(WARPS * 32, WARPS 
         gpu_copy_wait<1>();
         sync_block<WARPS>();
         if (mine)
-            tile_scores<D>(s, w.q, keys);
+            tile_scores<D>(s, &w, keys);
         sync_block<WARPS>();
         if (next <= walk.last)
             fetch_tile<D, WARPS, true>(keys, a.k, &a, walk.kv_head, &pages);
@@ -547,8 +574,9 @@ template <int D, int WARPS> __global__ void __launch_bounds__(WARPS * 32, WARPS 
         end_rows<D>(&w, &a);
 }
 
-/* [A1] A row's partials in order: the same steps as attend_kernel's own. */
-template <int D> __global__ void __launch_bounds__(ATTN_WARPS * 32) merge_kernel(struct attend_args a)
+/* [A1] A row's partials in order: the same steps as attend_kernel's own. Several are read together, as memory is far away. */
+#define MERGED 8
+template <int D> __global__ void __launch_bounds__(ATTN_WARPS * 32, 4) merge_kernel(struct attend_args a)
 {
     uint32_t i_row = blockIdx.x * ATTN_WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
 
@@ -559,13 +587,26 @@ template <int D> __global__ void __launch_bounds__(ATTN_WARPS * 32) merge_kernel
     if (row.pos < 0)
         return;
     float sums[D / 32] = {}, m = -GPU_INF, l = 0;
-    for (int32_t tile = row.low / CUDA_ATTN_TILE; tile <= row.pos / CUDA_ATTN_TILE; tile++) {
-        const float *from = partial_at(&a, i_row / a.n_row, (uint32_t)tile, i_row % a.n_row, D);
-        float keep, take;
-        merge(&m, &l, from[0], from[1], &keep, &take);
+    int32_t last = row.pos / CUDA_ATTN_TILE;
+    for (int32_t tile = row.low / CUDA_ATTN_TILE; tile <= last; tile += MERGED) {
+        float tile_m[MERGED], tile_l[MERGED], o[MERGED][D / 32], keep, take;
 #pragma unroll
-        for (int i = 0; i < D / 32; i++)
-            sums[i] = merge_sum(sums[i], from[2 + i * 32 + (int)lane], keep, take);
+        for (int t = 0; t < MERGED; t++) {
+            int32_t at = tile + t < last ? tile + t : last;
+            const float *from = partial_at(&a, i_row / a.n_row, (uint32_t)at, i_row % a.n_row, D);
+            tile_m[t] = tile + t <= last ? from[0] : -GPU_INF; /* which changes nothing */
+            tile_l[t] = from[1];
+#pragma unroll
+            for (int i = 0; i < D / 32; i++)
+                o[t][i] = from[2 + i * 32 + (int)lane];
+        }
+#pragma unroll
+        for (int t = 0; t < MERGED; t++) {
+            merge(&m, &l, tile_m[t], tile_l[t], &keep, &take);
+#pragma unroll
+            for (int i = 0; i < D / 32; i++)
+                sums[i] = merge_sum(sums[i], o[t][i], keep, take);
+        }
     }
     uint16_t *out = a.out + ((size_t)row.token * a.dims.n_head + row.head) * a.dims.d_head;
     float by = 1.0f / l;
@@ -577,7 +618,7 @@ template <int D> __global__ void __launch_bounds__(ATTN_WARPS * 32) merge_kernel
 
 template <int D, int WARPS> static void attend_tiles(gpu_stream s, const struct attend_args &a)
 {
-    size_t bytes = 2 * TILE_UNITS(D) * sizeof(uint4);
+    size_t bytes = (2 * TILE_UNITS(D) + WARPS * QUERY_UNITS(D)) * sizeof(uint4);
 
     if (bytes > GPU_SHARED_FREE)
         gpu_allow_shared((attend_kernel<D, WARPS>), bytes);
