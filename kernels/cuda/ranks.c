@@ -222,7 +222,7 @@ static void nccl_gone(struct cuda_be *c, const char *what)
 {
     char text[WHY_MAX];
 
-    snprintf(text, sizeof text, "rank %u of %u: %s", c->be.rank, c->be.n_ranks, what);
+    snprintf(text, sizeof text, "rank %u of %u: %.*s", c->be.rank, c->be.n_ranks, (int)WHY_MAX - 64, what);
     rank_failed(c, text);
 }
 
