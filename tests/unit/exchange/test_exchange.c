@@ -243,12 +243,10 @@ static void test_bounds(void **state)
     WAIT_FOR(hears(1, 0));
     assert_int_equal(weir_exchange_send(nodes[0].ex, "r1", (struct weir_str){ big, sizeof big }),
                      WEIR_TOOLARGE);
-    weir_err second = WEIR_OK;
-    for (int i = 0; i < 1000 && second != WEIR_FULL; i++) {
-        weir_err first = weir_exchange_send(nodes[0].ex, "r1", (struct weir_str){ big, WEIR_MESH_FRAME_MAX });
-        second = first == WEIR_OK ? weir_exchange_send(nodes[0].ex, "r1", WEIR_STR("x")) : WEIR_OK;
-    }
-    assert_int_equal(second, WEIR_FULL);
+    weir_err err = WEIR_OK; /* one at a time is taken only as long as each has left before the next comes */
+    for (int i = 0; i < 1000 && err == WEIR_OK; i++)
+        err = weir_exchange_send(nodes[0].ex, "r1", (struct weir_str){ big, WEIR_MESH_FRAME_MAX });
+    assert_int_equal(err, WEIR_FULL);
     node_close(0);
     node_close(1);
 }
