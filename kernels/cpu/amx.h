@@ -5,6 +5,9 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/ops.h"
+#ifdef WEIR_AMX_EMU
+#include "kernels/cpu/amx_emu.h"
+#endif
 
 #define AMX_ROWS 16  /* tokens, or queries, of a tile */
 #define AMX_DEPTH 32 /* inputs of a tile of bf16 */
@@ -23,7 +26,11 @@ struct amx_config {
 
 static inline void amx_configure(const struct amx_config *config)
 {
+#ifdef WEIR_AMX_EMU
+    emu_configure(config->row_bytes, config->rows);
+#else
     __asm__ volatile("ldtilecfg %0" ::"m"(*config));
+#endif
 }
 
 /* n numbers, up to 32, as bf16, and what the rounding left as bf16; zeros behind. */

@@ -90,6 +90,9 @@ static bool has_amx(void)
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) ||
         !__get_cpuid_count(7, 1, &eax1, &other, &other, &other))
         return false;
+#ifdef WEIR_AMX_EMU
+    edx |= 1u << 22 | 1u << 24 | 1u << 25;
+#endif
     /* AMX-BF16, AMX-TILE, AMX-INT8, AVX512-BF16 */
     return (edx & 1u << 22) && (edx & 1u << 24) && (edx & 1u << 25) && (eax1 & 1u << 5);
 }

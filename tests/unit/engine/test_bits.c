@@ -110,7 +110,11 @@ static void test_alone_and_in_company(void **state)
 /* Each instruction set keeps the law by itself; between them only closeness is promised. */
 static void test_every_instruction_set(void **state)
 {
+#ifdef WEIR_AMX_EMU /* the others have a test of their own */
+    static const char *const isas[] = { "amx" };
+#else
     static const char *const isas[] = { "generic", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx" };
+#endif
 
     (void)state;
     for (size_t i = 0; i < 2 * sizeof isas / sizeof *isas; i++) {

@@ -90,7 +90,11 @@ static struct weir_backend *open_cpu(const char *isa, uint32_t n_threads)
 static void on_each_isa(void (*fn)(struct weir_backend *one, struct weir_backend *two,
                                    struct weir_backend *three))
 {
+#ifdef WEIR_AMX_EMU /* the others have a test of their own */
+    static const char *const isas[] = { "amx" };
+#else
     static const char *const isas[] = { "generic", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx" };
+#endif
 
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         struct weir_backend *one = open_cpu(isas[i], 1), *two = open_cpu(isas[i], 2),
@@ -696,8 +700,20 @@ static void copy_page_copies(struct weir_backend *one, struct weir_backend *two,
 }
 
 /* ---- keys and values in bf16: half the memory, and near what f32 gives ---- */
+/* What bf16 holds, and no rotation: then pages of bf16 lose nothing. */
+static void make_plain(float *qkv, size_t n, float *cos, float *sin, size_t n_turns)
+{
+    for (size_t i = 0; i < n; i++)
+        qkv[i] = weir_half_to_f32(to_bf16(qkv[i]), WEIR_BF16);
+    for (size_t i = 0; i < n_turns; i++) {
+        cos[i] = 1;
+        sin[i] = 0;
+    }
+}
+
 /* The same tokens through pages of f32 (`wide`) and of bf16, whole, in pieces and one by one. */
-static void check_bf16(struct weir_backend *wide, const struct weir_attn_dims *dims, uint32_t n_threads)
+static void check_bf16(struct weir_backend *wide, const struct weir_attn_dims *dims, uint32_t n_threads,
+                       bool plain)
 {
     enum { N_TOK = 90, N_PAGE = N_TOK / WEIR_KV_BLOCK + 1 };
     static const uint32_t steps[] = { 1, 7, 16, 33 };
@@ -722,6 +738,8 @@ static void check_bf16(struct weir_backend *wide, const struct weir_attn_dims *d
     struct weir_kv_pages narrow = { half->alloc(half, N_PAGE * page), half->alloc(half, N_PAGE * page) };
     for (int i = 0; i < N_TOK; i++)
         pos[i] = i;
+    if (plain)
+        make_plain(qkv, (size_t)N_TOK * width, cos, sin, (size_t)N_TOK * d);
     memcpy(kept, qkv, (size_t)N_TOK * width * sizeof *qkv);
     wide->qkv_store(wide, qkv, &how, &pages, &batch, dims);
     wide->attention(wide, out, qkv, &pages, &batch, dims, 0.2f);
@@ -732,7 +750,8 @@ static void check_bf16(struct weir_backend *wide, const struct weir_attn_dims *d
     memset(narrow.v, 0xff, N_PAGE * page);
     half->qkv_store(half, qkv, &how, &narrow, &batch, dims);
     half->attention(half, out, qkv, &narrow, &batch, dims, 0.2f);
-    assert_true(weir_ref_nmse(out, wanted, (size_t)N_TOK * n_q) < 2e-5);
+    double bound = plain ? tolerance(half, TOLERANCE_SPLIT, 2e-5, (uint64_t)N_TOK * n_q) : 2e-5;
+    assert_true(weir_ref_nmse(out, wanted, (size_t)N_TOK * n_q) < bound);
     for (size_t k = 0; k < sizeof steps / sizeof *steps;
          k++) { /* [B2] [A2] [D3] as they would come one after the other */
         memcpy(qkv, kept, (size_t)N_TOK * width * sizeof *qkv);
@@ -767,8 +786,8 @@ static void attention_bf16(struct weir_backend *one, struct weir_backend *two, s
 
     (void)one;
     (void)three;
-    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
-        check_bf16(two, &dims[i], (uint32_t)i % 3 + 1);
+    for (size_t i = 0; i < 2 * sizeof dims / sizeof *dims; i++)
+        check_bf16(two, &dims[i / 2], (uint32_t)i % 3 + 1, i % 2);
 }
 
 /* ---- experts ---- */

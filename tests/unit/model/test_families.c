@@ -183,7 +183,11 @@ static void test_every_family(void **state)
 
 static void test_every_family_on_each_instruction_set(void **state)
 {
+#ifdef WEIR_AMX_EMU /* the others have a test of their own */
+    static const char *const isas[] = { "amx" };
+#else
     static const char *const isas[] = { "generic", "avx2", "avx512", "amx" };
+#endif
     char asked[16] = "";
 
     (void)state;
