@@ -132,7 +132,10 @@ static struct limit_key *ready_key(struct weir_limits *lim, struct shard *shard,
     key_advance(key, t, now_ns);
     if (!is_account && key->deployment == 0)
         key->deployment = weir_hash64(ask->deployment.ptr, ask->deployment.len, 0);
-    key_set_numbers(key, t, ask->numbers);
+    if (!key->has_numbers && !key->told_clock)
+        key_forget_rates(key); /* they were held against limits that nobody had told */
+    if (key_set_numbers(key, t, ask->numbers))
+        key->limit_is_new = true;
     return key;
 }
 

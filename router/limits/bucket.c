@@ -1,5 +1,6 @@
 /* bucket.c - a key's meters through time. All under the shard's lock. */
 #include <math.h>
+#include <string.h>
 
 #include "router/limits/limits_int.h"
 
@@ -161,6 +162,13 @@ void key_sum_registers(struct weir_limits *lim, struct limit_key *key)
         key->others_demand += reg->demand;
         key->n_others++;
     }
+}
+
+void key_forget_rates(struct limit_key *key)
+{
+    for (struct reg *reg = key->regs; reg; reg = reg->next)
+        memset(reg->rate, 0, sizeof reg->rate);
+    memset(key->rates, 0, sizeof key->rates);
 }
 
 void key_run_clock(struct limit_key *key, const struct weir_limit_table *t, double dt_s, bool shedding)

@@ -22,6 +22,9 @@ void key_touch(struct weir_limits *lim, struct shard *shard, struct limit_key *k
 {
     change_touch(lim, &shard->own, &key->change);
     key->is_tail = false;
+    if (key->limit_is_new)
+        key->limit_change = key->change.version;
+    key->limit_is_new = false;
 }
 
 void change_touch(struct weir_limits *lim, struct change_list *list, struct change *c)

@@ -47,6 +47,7 @@ struct change { /* place in a shard's list by last change, newest first */
 /* What another router told of a key. */
 struct reg {
     struct change change; /* first: lists hold these */
+    uint64_t born;        /* version of the change that brought it */
     struct limit_key *key;
     struct reg *next; /* of the key */
     uint32_t origin;
@@ -96,6 +97,8 @@ struct limit_key {
     uint32_t n_holds;                               /* that point here: it is not forgotten meanwhile */
     struct reg *regs;
     uint64_t clock_change; /* version of the change that moved the clocks */
+    uint64_t limit_change; /* and of the one that brought its numbers, or other ones */
+    bool limit_is_new;     /* that is yet to come */
     bool is_tail;          /* changed only to say that nothing changed */
     uint64_t clock_ns;     /* when it was last run */
     struct weir_limits_verdict refusal;
@@ -163,7 +166,8 @@ struct weir_limits {
 /* table.c */
 double ramp_factor(const struct weir_limit_table *t, double clock_s);
 double ramp_clock(const struct weir_limit_table *t, double factor);
-void key_set_numbers(struct limit_key *key, const struct weir_limit_table *t,
+/* True: they were not known, or others. */
+bool key_set_numbers(struct limit_key *key, const struct weir_limit_table *t,
                      const struct weir_limits_account *a);
 
 /* bucket.c: under the shard's lock */
@@ -175,6 +179,8 @@ void key_use(struct limit_key *key, const struct weir_limit_table *t, int i, dou
 void key_note_use(struct limit_key *key, int i, double n);
 double key_used_last_minute(const struct limit_key *key, int i);
 double key_holds(const struct limit_key *key, int i);
+/* What is expected of others until they are heard again is forgotten: what comes of it is not taken off later. */
+void key_forget_rates(struct limit_key *key);
 void key_sum_registers(struct weir_limits *lim, struct limit_key *key);
 void key_run_clock(struct limit_key *key, const struct weir_limit_table *t, double dt_s, bool shedding);
 /* Callers' clocks differ by a loop's turn: one that is behind the last request's decays nothing. */
@@ -228,8 +234,8 @@ struct reg_news { /* one register as it travels */
     uint64_t used[WEIR_ADAPTIVE], held[WEIR_ADAPTIVE];
     double demand;
     double level[LEVELS]; /* full only: of the bucket, all routers together */
-    double clock_s[WEIR_ADAPTIVE],
-        limit_s[WEIR_ADAPTIVE]; /* has_clock: the sender owns them; limit a second */
+    /* has_clock: the sender owns them, or whom it tells may not know them; the limit is a second's. */
+    double clock_s[WEIR_ADAPTIVE], limit_s[WEIR_ADAPTIVE];
 };
 /* Takes in what a router told. False: nothing new in it. */
 bool register_apply(struct weir_limits *lim, uint64_t origin, const struct reg_news *news, uint64_t now_ns);

@@ -147,6 +147,8 @@ static void take_clock(struct weir_limits *lim, struct limit_key *key, uint64_t 
     /* Of whoever tells first: a router that starts knows nothing; afterwards of the owner alone. */
     bool owned = key_is_owned(lim, key, &owner);
     if (!key->told_clock) {
+        if (!key->has_numbers)
+            key_forget_rates(key);
         for (int i = 0; i < key->n_meters; i++)
             key->clock_s[i] = news->clock_s[i] > key->clock_s[i] ? news->clock_s[i] : key->clock_s[i];
         key->told_clock = true;
@@ -173,6 +175,8 @@ static void apply(struct weir_limits *lim, struct limit_key *key, struct reg *re
                                                            : GAP_MIN_S;
 
     gap = gap < GAP_MIN_S ? GAP_MIN_S : gap > GAP_MAX_S ? GAP_MAX_S : gap;
+    if (news->has_clock) /* first: what is added drains at the limit */
+        take_clock(lim, key, lim->origins[reg->origin].id, news);
     bool moved = !same;
     for (int i = 0; i < key->n_meters; i++) {
         moved = moved || reg->used[i] != news->used[i] || reg->held[i] != news->held[i];
@@ -194,8 +198,6 @@ static void apply(struct weir_limits *lim, struct limit_key *key, struct reg *re
     if (moved)
         reg->moved_ns = now_ns;
     key_sum_registers(lim, key);
-    if (news->has_clock)
-        take_clock(lim, key, lim->origins[reg->origin].id, news);
 }
 
 /* The sender itself has counted nothing: it passes on what it knows of the key's level and clocks. */
@@ -219,7 +221,8 @@ static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t 
         if (!key)
             return false;
         for (int i = 0; i < LEVELS; i++)
-            key->told_limit[i] = lim->table.start[i < WEIR_ADAPTIVE ? i : 0] / 60;
+            key->told_limit[i] =
+                (key->is_account ? lim->table.requests : lim->table.start[i < WEIR_ADAPTIVE ? i : 0]) / 60;
         key->demand_ns = now_ns;
     }
     if (key->is_account != news->is_account)
@@ -241,6 +244,8 @@ static bool apply_locked(struct weir_limits *lim, struct shard *shard, uint32_t 
         return false;
     apply(lim, key, reg, known, news, &lim->table, now_ns);
     change_touch(lim, &shard->others, &reg->change);
+    if (!known)
+        reg->born = reg->change.version;
     return true;
 }
 
@@ -287,6 +292,22 @@ void registers_add_tails(struct weir_limits *lim, uint64_t after, uint64_t until
     }
 }
 
+static void fill_clock(const struct weir_limits *lim, const struct limit_key *key, struct reg_news *ret)
+{
+    ret->has_clock = true;
+    for (int i = 0; i < key->n_meters; i++) {
+        ret->clock_s[i] = key->clock_s[i];
+        ret->limit_s[i] = key_limit(key, &lim->table, i);
+    }
+}
+
+/* Clocks are the owner's to tell; limits anybody's who has them, once, as most routers have not been asked for the key. */
+static bool tells_clock(struct weir_limits *lim, const struct limit_key *key, uint64_t after)
+{
+    return (key->clock_change > after && key_is_owned(lim, key, NULL)) ||
+           (key->has_numbers && key->limit_change > after);
+}
+
 static void fill_own(struct weir_limits *lim, struct limit_key *key, const struct register_walk *walk,
                      uint64_t now_ns, struct reg_news *ret)
 {
@@ -300,11 +321,8 @@ static void fill_own(struct weir_limits *lim, struct limit_key *key, const struc
         ret->held[i] = (uint64_t)key->held[i];
     }
     memcpy(ret->level, key->level, sizeof ret->level);
-    ret->has_clock = walk->full || (key->clock_change > walk->after && key_is_owned(lim, key, NULL));
-    for (int i = 0; ret->has_clock && i < key->n_meters; i++) {
-        ret->clock_s[i] = key->clock_s[i];
-        ret->limit_s[i] = key_limit(key, &lim->table, i);
-    }
+    if (walk->full || tells_clock(lim, key, walk->after))
+        fill_clock(lim, key, ret);
 }
 
 static bool walk_changes(struct weir_limits *lim, struct shard *shard, struct register_walk *walk,
@@ -362,8 +380,11 @@ bool registers_walk_own(struct weir_limits *lim, struct register_walk *walk, uin
     return more;
 }
 
-static void fill_other(const struct reg *reg, struct reg_news *ret)
+static void fill_other(const struct weir_limits *lim, const struct reg *reg, uint64_t after,
+                       struct reg_news *ret)
 {
+    const struct limit_key *key = reg->key;
+
     *ret = (struct reg_news){ .key = reg->key->id,
                               .seq = reg->seq,
                               .origin_ms = reg->origin_ms,
@@ -372,6 +393,8 @@ static void fill_other(const struct reg *reg, struct reg_news *ret)
                               .demand = reg->demand };
     memcpy(ret->used, reg->used, sizeof ret->used);
     memcpy(ret->held, reg->held, sizeof ret->held);
+    if (reg->born > after && (key->has_numbers || key->told_clock))
+        fill_clock(lim, key, ret);
 }
 
 void registers_each_other(struct weir_limits *lim, uint64_t after, uint64_t until,
@@ -390,7 +413,7 @@ void registers_each_other(struct weir_limits *lim, uint64_t after, uint64_t unti
             const struct reg *reg = (const struct reg *)c;
             if (c->version <= after)
                 continue;
-            fill_other(reg, &news);
+            fill_other(lim, reg, after, &news);
             more = fn(ctx, lim->origins[reg->origin].id, &news);
         }
         pthread_mutex_unlock(&shard->lock);

@@ -77,24 +77,35 @@ double ramp_clock(const struct weir_limit_table *t, double factor)
     return 60 * (t->ramp_minutes[i - 1] + share * (t->ramp_minutes[i] - t->ramp_minutes[i - 1]));
 }
 
-void key_set_numbers(struct limit_key *key, const struct weir_limit_table *t,
+static bool set_number(double *to, double value)
+{
+    bool is_new = *to != value;
+
+    *to = value;
+    return is_new;
+}
+
+bool key_set_numbers(struct limit_key *key, const struct weir_limit_table *t,
                      const struct weir_limits_account *a)
 {
+    bool is_new = !key->has_numbers;
+
     key->has_numbers = true;
     if (key->is_account) {
         double requests = a->requests > 0 ? a->requests : a->pays ? t->requests : t->requests_unpaid;
-        key->start[0] = key->upper[0] = requests / 60;
         key->burst_s[0] = t->requests_burst_s;
-        return;
+        key->upper[0] = requests / 60;
+        return set_number(&key->start[0], requests / 60) || is_new;
     }
     for (int i = 0; i < WEIR_ADAPTIVE; i++) {
         double start = a->start[i] > 0 ? a->start[i] : t->start[i];
         double upper = a->upper[i] > 0 ? a->upper[i] : t->ceiling[a->size][i] * t->tier_factor[a->tier];
-        key->start[i] = start / 60;
-        key->upper[i] = (upper > start ? upper : start) / 60;
+        is_new = set_number(&key->start[i], start / 60) || is_new;
+        is_new = set_number(&key->upper[i], (upper > start ? upper : start) / 60) || is_new;
         key->burst_s[i] = t->burst_s;
     }
     double day = a->day_tokens > 0 ? a->day_tokens : t->day_tokens[a->size];
     key->start[DAY] = key->upper[DAY] = day / SECONDS_A_DAY;
     key->burst_s[DAY] = SECONDS_A_DAY;
+    return is_new;
 }

@@ -129,6 +129,8 @@ static void round_all(struct rig *rig)
 
 static const struct weir_limits_account plain = { .pays = true, .size = 2, .upper = { 3.6e6, 900e3, 36e3 } };
 
+static const struct weir_limits_account *numbers = &plain;
+
 static bool use(struct rig *rig, uint32_t i, const char *account, uint32_t prompt, uint32_t output,
                 bool settle)
 {
@@ -136,7 +138,7 @@ static bool use(struct rig *rig, uint32_t i, const char *account, uint32_t promp
     struct weir_limits_verdict verdict;
     struct weir_limits_ask ask = { .account = weir_str(account),
                                    .deployment = weir_str("llama"),
-                                   .numbers = &plain,
+                                   .numbers = numbers,
                                    .call_id = id,
                                    .prompt_bytes = 4 * prompt,
                                    .n = 1,
@@ -380,6 +382,54 @@ static void test_epidemic(void **state)
     rig_close(rig);
 }
 
+/* Requests of one account, dealt round n routers that are long joined and hear all before the next; how many were admitted. */
+static uint32_t deal_round(struct rig *rig, uint32_t n_requests, uint32_t n_rounds)
+{
+    uint32_t n_admitted = 0;
+
+    for (uint32_t k = 0; k < 30; k++)
+        round_all(rig);
+    for (uint32_t k = 0; k < n_requests; k++) {
+        n_admitted += use(rig, k % rig->n, "acme", 10, 10, true);
+        for (uint32_t r = 0; r < n_rounds; r++)
+            round_all(rig);
+    }
+    return n_admitted;
+}
+
+/* A router that was never asked for a key counts it against the key's own limit, not the table's: nothing is given away before
+ * the first request that is its own. */
+static void test_limits_travel_with_counts(void **state)
+{
+    static const struct weir_limits_account unpaid = { .size = 2 }, /* 10 requests a minute, 10 at once */
+        small = {
+            .pays = true, .size = 2, .start = { 0, 0, 600 }, .upper = { 0, 0, 600 }
+        }; /* 100 tokens at once */
+
+    (void)state;
+    numbers = &unpaid;
+    struct rig *rig = rig_open(2);
+    assert_int_equal(deal_round(rig, 14, 1), 10); /* in 2.8 s */
+    rig_close(rig);
+
+    numbers = &small;
+    rig = rig_open(2);
+    uint32_t n = deal_round(rig, 20, 1); /* in 4 s, in which 40 tokens come back */
+    assert_in_range(n, 10, 14);
+    rig_close(rig);
+
+    numbers = &unpaid;
+    rig = rig_open(4);
+    for (uint32_t i = 0; i < 4; i++)
+        node_close(&rig->nodes[i]);
+    rig->direct_max = 1; /* others pass it on */
+    for (uint32_t i = 0; i < 4; i++)
+        node_open(rig, i, i + 1, 0);
+    assert_in_range(deal_round(rig, 16, 5), 10, 12); /* in 16 s, in which 2.7 come back */
+    rig_close(rig);
+    numbers = &plain;
+}
+
 /* A tick that lacks memory, wherever it does, tells less, and the next one tells it. */
 static void test_no_memory_loses_no_news(void **state)
 {
@@ -469,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_gone),
         cmocka_unit_test(test_epidemic),
+        cmocka_unit_test(test_limits_travel_with_counts),
         cmocka_unit_test(test_no_memory_loses_no_news),
         cmocka_unit_test(test_many_incarnations),
         cmocka_unit_test(test_malformed_changes_nothing),
