@@ -44,6 +44,12 @@ def check_exit(fleet, codes):
     assert not bad, f"{bad}; logs in {fleet.run_dir}"
 
 
+def stop_all(fleets):
+    """All of them, before any is judged: one left running would join the etcd that gets its port next."""
+    for fleet, codes in [(fleet, fleet.stop()) for fleet in fleets]:
+        check_exit(fleet, codes)
+
+
 @pytest.fixture(scope="session")
 def make_fleet(tmp_path_factory, bin_dir):
     """make_fleet(n_routers, n_replicas, **Fleet arguments) -> a started fleet; stopped and checked at the end."""
@@ -56,8 +62,7 @@ def make_fleet(tmp_path_factory, bin_dir):
         return fleet.start(n_routers, n_replicas)
 
     yield make
-    for fleet in started:
-        check_exit(fleet, fleet.stop())
+    stop_all(started)
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +81,7 @@ def own_fleet(make_fleet):
         return mine[-1]
 
     yield make
-    for fleet in mine:
-        check_exit(fleet, fleet.stop())
+    stop_all(mine)
 
 
 @pytest.fixture(scope="session")
