@@ -107,8 +107,9 @@ template <int KIND> __device__ static inline struct chunk<KIND> take_chunk(const
     return taken;
 }
 
+/* multiply_chunk: c += a chunk of its kind times the activations from k on. */
 template <int NT, enum x_rows X>
-__device__ static inline void multiply_bf16(float (*c)[4], const struct chunk<CUDA_BF16> *h, const struct tokens<NT> *t, uint32_t k)
+__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<CUDA_BF16> *h, const struct tokens<NT> *t, uint32_t k)
 {
     uint32_t a[2][4] = { { h->top.x, h->low.x, h->top.y, h->low.y }, { h->top.z, h->low.z, h->top.w, h->low.w } };
 
@@ -120,8 +121,8 @@ template <int KIND> __device__ static inline uint32_t byte_pair(uint32_t word, i
     return bf16_pair(byte_value((enum cuda_kind)KIND, word >> 16 * i & 255), byte_value((enum cuda_kind)KIND, word >> (16 * i + 8) & 255));
 }
 
-template <int KIND, int NT, enum x_rows X>
-__device__ static inline void multiply_bytes(float (*c)[4], const struct chunk<KIND> *h, const struct tokens<NT> *t, uint32_t k)
+template <int NT, enum x_rows X, int KIND>
+__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<KIND> *h, const struct tokens<NT> *t, uint32_t k)
 {
     uint32_t top[4] = { h->top.x, h->top.y, h->top.z, h->top.w }, low[4] = { h->low.x, h->low.y, h->low.z, h->low.w }, a[4][4];
 
@@ -144,7 +145,7 @@ __device__ static inline uint32_t nibble_pair(uint32_t word, uint32_t by, uint32
 
 /* A lane's 32 inputs are one group, so that it needs one multiplier for each of its two rows. */
 template <int NT, enum x_rows X>
-__device__ static inline void multiply_nibbles(float (*c)[4], const struct chunk<CUDA_Q4> *h, const struct tokens<NT> *t, uint32_t k)
+__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<CUDA_Q4> *h, const struct tokens<NT> *t, uint32_t k)
 {
     float mt = (float)h->by_top, ml = (float)h->by_low;
     uint32_t top[4] = { h->top.x, h->top.y, h->top.z, h->top.w }, low[4] = { h->low.x, h->low.y, h->low.z, h->low.w };
@@ -161,22 +162,6 @@ __device__ static inline void multiply_nibbles(float (*c)[4], const struct chunk
         }
         multiply<NT, X, 2>(c, a, t, k + 8 * (uint32_t)s);
     }
-}
-
-template <int NT, enum x_rows X>
-__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<CUDA_BF16> *h, const struct tokens<NT> *t, uint32_t k)
-{
-    multiply_bf16<NT, X>(c, h, t, k);
-}
-template <int NT, enum x_rows X>
-__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<CUDA_Q4> *h, const struct tokens<NT> *t, uint32_t k)
-{
-    multiply_nibbles<NT, X>(c, h, t, k);
-}
-template <int NT, enum x_rows X, int KIND>
-__device__ static inline void multiply_chunk(float (*c)[4], const struct chunk<KIND> *h, const struct tokens<NT> *t, uint32_t k)
-{
-    multiply_bytes<KIND, NT, X>(c, h, t, k);
 }
 
 /* A warp's chunks, in order. */
