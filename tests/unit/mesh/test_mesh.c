@@ -129,6 +129,7 @@ static void round_all(struct rig *rig)
 
 static const struct weir_limits_account plain = { .pays = true, .size = 2, .upper = { 3.6e6, 900e3, 36e3 } };
 
+static const struct weir_limits_account unpaid = { .size = 2 }; /* 10 requests a minute, 10 at once */
 static const struct weir_limits_account *numbers = &plain;
 
 static bool use(struct rig *rig, uint32_t i, const char *account, uint32_t prompt, uint32_t output,
@@ -401,10 +402,9 @@ static uint32_t deal_round(struct rig *rig, uint32_t n_requests, uint32_t n_roun
  * the first request that is its own. */
 static void test_limits_travel_with_counts(void **state)
 {
-    static const struct weir_limits_account unpaid = { .size = 2 }, /* 10 requests a minute, 10 at once */
-        small = {
-            .pays = true, .size = 2, .start = { 0, 0, 600 }, .upper = { 0, 0, 600 }
-        }; /* 100 tokens at once */
+    static const struct weir_limits_account small = {
+        .pays = true, .size = 2, .start = { 0, 0, 600 }, .upper = { 0, 0, 600 }
+    }; /* 100 tokens at once */
 
     (void)state;
     numbers = &unpaid;
@@ -428,6 +428,83 @@ static void test_limits_travel_with_counts(void **state)
     assert_in_range(deal_round(rig, 16, 5), 10, 12); /* in 16 s, in which 2.7 come back */
     rig_close(rig);
     numbers = &plain;
+}
+
+static bool keep_news(void *ctx, uint64_t origin, const struct reg_news *news)
+{
+    (void)origin;
+    if (news->is_account)
+        *(struct reg_news *)ctx = *news;
+    return true;
+}
+
+/* What is passed on brings the limit, the first time. */
+static void test_a_limit_is_passed_on(void **state)
+{
+    struct rig *rig = rig_open(2);
+    struct reg_news news = { 0 };
+
+    (void)state;
+    numbers = &unpaid;
+    for (uint32_t k = 0; k < 30; k++)
+        round_all(rig);
+    assert_true(use(rig, 0, "acme", 10, 10, true));
+    round_all(rig);
+    struct weir_limits *second = rig->nodes[1].limits;
+    uint64_t version = limits_version(second);
+    registers_each_other(second, /* after= */ 0, version, keep_news, &news);
+    assert_true(news.is_account && news.has_clock && news.limit_s[0] * 60 > 9.9 &&
+                news.limit_s[0] * 60 < 10.1);
+    round_all(rig);
+    assert_true(use(rig, 0, "acme", 10, 10, true));
+    round_all(rig);
+    registers_each_other(second, /* after= */ version, limits_version(second), keep_news, &news);
+    assert_false(news.has_clock);
+    numbers = &plain;
+    rig_close(rig);
+}
+
+/* A limit that nobody told is no reason to take anything off later: counts, then a request here, then that there was nothing
+ * more; and for another key the limit at last, with one more. */
+static void test_a_limit_comes_late(void **state)
+{
+    struct rig *rig = rig_open(2);
+    struct weir_limits *second = rig->nodes[1].limits;
+    struct weir_limits_view view;
+
+    (void)state;
+    numbers = &unpaid;
+    for (uint32_t k = 0; k < 30; k++)
+        round_all(rig);
+    struct reg_news news = { .key = limit_key_id(weir_str("other"), weir_str("")),
+                             .seq = 1u << 20,
+                             .origin_ms = rig->now / 1000000,
+                             .generation = 1u << 20,
+                             .is_account = true,
+                             .used = { 1 } };
+    assert_true(register_apply(second, rig->nodes[0].id, &news, rig->now));
+    rig->now += TICK;
+    assert_true(use(rig, 1, "other", 10, 10, true));
+    rig->now += TICK;
+    news.seq++;
+    news.origin_ms = rig->now / 1000000;
+    assert_true(register_apply(second, rig->nodes[0].id, &news, rig->now));
+    weir_limits_show(second, weir_str("other"), weir_str(""), rig->now, &view, NULL, 0);
+    assert_true(view.n_meters == 1 && view.meters[0].level > 0.9);
+
+    news.key = limit_key_id(weir_str("third"), weir_str(""));
+    assert_true(register_apply(second, rig->nodes[0].id, &news, rig->now));
+    rig->now += TICK;
+    news.seq++;
+    news.origin_ms = rig->now / 1000000;
+    news.used[0]++;
+    news.has_clock = true;
+    news.limit_s[0] = 10.0 / 60;
+    assert_true(register_apply(second, rig->nodes[0].id, &news, rig->now));
+    weir_limits_show(second, weir_str("third"), weir_str(""), rig->now, &view, NULL, 0);
+    assert_true(view.n_meters == 1 && view.meters[0].level > 0.9);
+    numbers = &plain;
+    rig_close(rig);
 }
 
 /* A tick that lacks memory, wherever it does, tells less, and the next one tells it. */
@@ -520,6 +597,8 @@ int main(void)
         cmocka_unit_test(test_gone),
         cmocka_unit_test(test_epidemic),
         cmocka_unit_test(test_limits_travel_with_counts),
+        cmocka_unit_test(test_a_limit_is_passed_on),
+        cmocka_unit_test(test_a_limit_comes_late),
         cmocka_unit_test(test_no_memory_loses_no_news),
         cmocka_unit_test(test_many_incarnations),
         cmocka_unit_test(test_malformed_changes_nothing),
